@@ -1,0 +1,1 @@
+"""Frozen CLIP backbones: loading, and the branches that prompts are given to."""

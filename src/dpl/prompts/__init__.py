@@ -1,0 +1,1 @@
+"""Prompt layouts, the learned prompts, and their injection into the layers of a transformer."""

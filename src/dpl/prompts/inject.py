@@ -1,0 +1,119 @@
+"""Gives the layers of a Hugging Face transformer their prompts, without forking the model.
+
+transformers looks the attention function up by the name in the module's `config`. We register one that adds the prompts hung
+on the attention module as a plain attribute, so `state_dict` stays as it was, and a mask function that always builds the mask:
+a causal mask that is left out ("is_causal") would make SDPA drop the prompt keys.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from dpl.backbones.branch import Branch
+from dpl.errors import DplError
+from dpl.prompts.modules import FixedPrompts, LayerPrompts, PromptMixture
+
+IMPLEMENTATION = "dpl_prompts"
+_HUNG = "_dpl_prompts"  # the attribute on an attention module
+
+
+class _Hung:
+    """What hangs on an attention module: the layer's LN1 and its prompts. No nn.Module, so that nothing is registered."""
+
+    def __init__(self, norm: nn.Module, layer: LayerPrompts) -> None:
+        self.norm, self.layer = norm, layer
+
+
+def _prompted_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention interface; returns (batch, tokens, heads, head_dim)."""
+    if dropout:
+        raise DplError(f"attention dropout {dropout}: prompts need a frozen backbone; call its eval()")
+    hung: _Hung | None = module.__dict__.get(_HUNG)
+    if hung is None:
+        output = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+    else:
+        # Through the layer's own LN1, K and V; once per call, not per sample. Prompts stay fp32 whatever the model is.
+        normed = hung.norm(hung.layer.prompts.to(hung.norm.weight.dtype))
+        heads = (normed.shape[0], key.shape[1], key.shape[-1])
+        prompt_key = module.k_proj(normed).view(heads).transpose(0, 1).to(key.dtype)
+        prompt_value = module.v_proj(normed).view(heads).transpose(0, 1).to(value.dtype)
+        output = hung.layer.attend(query, key, value, prompt_key, prompt_value, attention_mask, scaling)
+    return output.transpose(1, 2).contiguous(), None
+
+
+def _always_mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    return sdpa_mask(*args, **{**kwargs, "allow_is_causal_skip": False})
+
+
+AttentionInterface.register(IMPLEMENTATION, _prompted_attention)
+AttentionMaskInterface.register(IMPLEMENTATION, _always_mask)
+
+
+class Attachment:
+    """Prompts on a branch. The branch's modules look at a copy of their config that names our attention function.
+
+    Switching off gives the modules their own config back, so the plain model runs exactly its own code.
+    """
+
+    def __init__(self, branch: Branch, prompts: FixedPrompts | PromptMixture) -> None:
+        plain = branch.transformer.config
+        self._plain, self._prompted = plain, copy.copy(plain)
+        self._prompted._attn_implementation = IMPLEMENTATION
+        self._modules = [module for module in branch.transformer.modules() if getattr(module, "config", None) is plain]
+        self._attentions: list[nn.Module] = []
+        for layer, own in zip(branch.layers, prompts.layers, strict=True):
+            if own.prompts.shape[0]:
+                layer.attention.__dict__[_HUNG] = _Hung(layer.norm, own)
+                self._attentions.append(layer.attention)
+        self._enable(True)
+
+    def _enable(self, on: bool) -> None:
+        # Without a single prompt the plain code runs: a layout of zeros is the plain model to the bit.
+        for module in self._modules:
+            module.config = self._prompted if on and self._attentions else self._plain
+
+    @contextmanager
+    def disabled(self) -> Iterator[None]:
+        """Inside, the branch is the plain model (the frozen teacher, zero-shot)."""
+        self._enable(False)
+        try:
+            yield
+        finally:
+            self._enable(True)
+
+    def detach(self) -> None:
+        """Takes the prompts off for good: the model is as it was before."""
+        self._enable(False)
+        for attention in self._attentions:
+            del attention.__dict__[_HUNG]
+        self._attentions = []
+
+
+def attach(branch: Branch, prompts: FixedPrompts | PromptMixture) -> Attachment:
+    """Hangs `prompts` on the layers of `branch`; the model's own calls use them from now on, until `detach`.
+
+    Raises `DplError` where the number of layers or the width differ, or the branch has prompts already.
+    """
+    if len(prompts.layers) != len(branch.layers):
+        raise DplError(f"{len(prompts.layers)} layers of prompts do not fit the {len(branch.layers)} of the {branch.name} branch")
+    for layer, own in zip(branch.layers, prompts.layers, strict=True):
+        if _HUNG in layer.attention.__dict__:
+            raise DplError(f"the {branch.name} branch has prompts already; detach them first")
+        if own.prompts.shape[1] != branch.width:
+            raise DplError(f"prompts of width {own.prompts.shape[1]} do not fit the {branch.name} branch (width {branch.width})")
+    return Attachment(branch, prompts)
