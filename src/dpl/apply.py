@@ -1,0 +1,81 @@
+"""Using a finished run: predictions for image files, and its accuracy on its own or other test images."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dpl.classifier import Classifier, ZeroShot
+from dpl.data.collect import collect_images
+from dpl.data.images import read_image
+from dpl.data.task import load_task
+from dpl.errors import DplError
+from dpl.evaluate import BATCH_SIZE, evaluate_classifier, predict
+from dpl.runs import load_run, read_config
+
+Say = Callable[[str], None]
+
+
+def predict_files(
+    run: Path,
+    images: Sequence[str],
+    top: int = 3,
+    backbone: str | None = None,
+    device: str = "auto",
+    say: Say = lambda _: None,
+) -> list[dict[str, Any]]:
+    """The `top` classes of each image file: {"image": path, "classes": [{"name": .., "probability": 0-1}, ..]}.
+
+    `images` are files, folders, or "-" for a list on stdin. An unreadable file is left out and said; `DplError` where none
+    is readable.
+    """
+    if top < 1:
+        raise DplError(f"--top {top}: must be at least 1")
+    paths = collect_images(images)
+    model = load_run(run, backbone, device)
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(paths), BATCH_SIZE):
+        batch = {path: image for path in paths[start : start + BATCH_SIZE] if (image := _read(path, model, say))}
+        for path, best in zip(batch, predict(model, list(batch.values()), top), strict=True):
+            rows.append({"image": str(path), "classes": [{"name": name, "probability": p} for name, p in best]})
+    if not rows:
+        raise DplError(f"none of the {len(paths)} files is a readable image")
+    return rows
+
+
+def _read(path: Path, model: Classifier, say: Say) -> Image.Image | None:
+    try:
+        return read_image(path, 2 * model.backbone.image_size)
+    except DplError as error:
+        say(f"left out: {error}")
+        return None
+
+
+def evaluate_run(
+    run: Path, on: str | None = None, backbone: str | None = None, device: str = "auto", say: Say = lambda _: None
+) -> dict[str, Any]:
+    """Accuracy (0-1) of the run's prompts and of zero-shot on its own test images, or with `on` on another task's.
+
+    Prompts belong to no class, so another task may have other classes; its names go into the run's template.
+    """
+    config = read_config(run)
+    model = load_run(run, backbone, device)
+    task = load_task(on or config["data"])
+    for note in task.notes:
+        say(note)
+    if list(task.class_names) != list(model.class_names):
+        if on is None:
+            raise DplError(f"{run}: the classes in {config['data']} have changed since the run was made")
+        model = Classifier(model.backbone, task.class_names, model.template, model.image, model.text)
+    tuned = evaluate_classifier(model, task.test)
+    plain = evaluate_classifier(ZeroShot(model.backbone, task.class_names, [model.template]), task.test)
+    return {
+        "data": on or config["data"],
+        "accuracy": tuned.accuracy,
+        "accuracy_interval": tuned.interval,
+        "zero_shot_accuracy": plain.accuracy,
+        "zero_shot_interval": plain.interval,
+        "classes": len(task.class_names),
+        "test_images": len(task.test),
+    }

@@ -1,0 +1,139 @@
+"""A classifier: a frozen backbone, prompts for both branches, and the names of the classes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from dpl.backbones.loading import Backbone
+from dpl.data.transforms import normalise
+from dpl.prompts.inject import attach
+from dpl.prompts.layout import PromptLayout
+from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.rng import generator
+
+
+class ClipClassifier(nn.Module):
+    """Logits exp(logit_scale) cos(image, text) over `class_names`, of a frozen backbone; how is the subclass's matter."""
+
+    def __init__(self, backbone: Backbone, class_names: Sequence[str]) -> None:
+        super().__init__()
+        self.backbone, self.class_names = backbone, tuple(class_names)
+
+    def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
+        """Image embeddings of unit length, of uint8 pixels of the backbone's image size."""
+        pixels = normalise(pixels.to(self.backbone.device), self.backbone.mean, self.backbone.std)
+        return F.normalize(self.backbone.image_features(pixels))
+
+    def text_features(self) -> Float[Tensor, "classes dim"]:
+        """Class embeddings of unit length."""
+        raise NotImplementedError
+
+    def logits(
+        self, image_features: Float[Tensor, "images dim"], text_features: Float[Tensor, "classes dim"]
+    ) -> Float[Tensor, "images classes"]:
+        """exp(logit_scale) times the cosines of unit vectors."""
+        return self.backbone.clip.logit_scale.exp() * image_features @ text_features.T
+
+    def forward(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images classes"]:
+        """Logits of uint8 pixels."""
+        return self.logits(self.image_features(pixels), self.text_features())
+
+
+class ZeroShot(ClipClassifier):
+    """The frozen model itself; text averaged over `templates`: normalise(mean of normalise(text)), as CLIP's own ensemble."""
+
+    def __init__(self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> None:
+        super().__init__(backbone, class_names)
+        self.templates = tuple(templates)
+        with torch.no_grad():
+            texts = [backbone.tokenize([template.format(name) for name in class_names]) for template in templates]
+            features = torch.stack([F.normalize(backbone.text_features(ids)) for ids in texts])
+            self._text_features = F.normalize(features.mean(dim=0))
+
+    @torch.no_grad()
+    def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
+        """Image embeddings of unit length, of uint8 pixels, without gradient."""
+        return super().image_features(pixels)
+
+    def text_features(self) -> Float[Tensor, "classes dim"]:
+        """Class embeddings of unit length, computed once."""
+        return self._text_features
+
+
+class Classifier(ClipClassifier):
+    """The frozen model with prompts in both branches.
+
+    Only the prompts are parameters: the state dict holds them and nothing of the backbone. Many classifiers may share one
+    backbone; each puts its prompts on for the length of its own calls, or of a `with classifier.attached()`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        template: str,
+        image: FixedPrompts | PromptMixture,
+        text: FixedPrompts | PromptMixture,
+    ) -> None:
+        super().__init__(backbone, class_names)
+        self.template = template
+        self.image, self.text = image.to(backbone.device), text.to(backbone.device)
+        self._ids = backbone.tokenize([template.format(name) for name in class_names])
+        self._is_attached = False
+
+    @classmethod
+    def fixed(
+        cls, backbone: Backbone, class_names: Sequence[str], template: str, layout: PromptLayout, std: float, seed: int
+    ) -> "Classifier":
+        """Fresh prompts N(0, std^2) in `layout`."""
+        image, text = (
+            FixedPrompts(lengths, branch.width, std, generator(seed, "prompts", branch.name))
+            for branch, lengths in ((backbone.image, layout.image), (backbone.text, layout.text))
+        )
+        return cls(backbone, class_names, template, image, text)
+
+    @classmethod
+    def mixture(
+        cls,
+        backbone: Backbone,
+        class_names: Sequence[str],
+        template: str,
+        options: Sequence[int],
+        std: float,
+        seed: int,
+    ) -> "Classifier":
+        """The search's classifier: a mixture over `options` in every layer, prompts at N(0, std^2)."""
+        image, text = (
+            PromptMixture(branch.depth, options, branch.width, std, generator(seed, "mixture", branch.name))
+            for branch in (backbone.image, backbone.text)
+        )
+        return cls(backbone, class_names, template, image, text)
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """Inside, the backbone's branches carry this classifier's prompts; gradient checkpointing needs it around backward."""
+        if self._is_attached:
+            yield
+            return
+        with ExitStack() as stack:
+            for branch, prompts in ((self.backbone.image, self.image), (self.backbone.text, self.text)):
+                stack.callback(attach(branch, prompts).detach)
+            self._is_attached = True
+            try:
+                yield
+            finally:
+                self._is_attached = False
+
+    def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
+        """Image embeddings of unit length, of uint8 pixels, with the image prompts."""
+        with self.attached():
+            return super().image_features(pixels)
+
+    def text_features(self) -> Float[Tensor, "classes dim"]:
+        """Class embeddings of unit length, with the text prompts."""
+        with self.attached():
+            return F.normalize(self.backbone.text_features(self._ids))

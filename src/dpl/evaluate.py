@@ -1,0 +1,83 @@
+"""Evaluation: what a classifier gets right on images it has not seen, and how sure one can be of it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.stats import binomtest
+
+from dpl.classifier import ClipClassifier
+from dpl.data.task import Item
+from dpl.data.transforms import decode, eval_pixels
+from dpl.errors import DplError
+
+BATCH_SIZE = 128
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions beside labels, both class indices of shape (images,)."""
+
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    predictions: np.ndarray
+
+    @cached_property
+    def correct(self) -> int:
+        """How many predictions are right."""
+        return int((self.labels == self.predictions).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Micro top-1 accuracy, 0-1."""
+        return self.correct / len(self.labels)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of the accuracy over test images; it does not cover other shots or seeds."""
+        bounds = binomtest(self.correct, len(self.labels)).proportion_ci(method="wilson")
+        return bounds.low, bounds.high
+
+    def class_accuracy(self, label: int) -> float | None:
+        """Accuracy on the images of one class, none where it has no images."""
+        own = self.labels == label
+        return float((self.predictions[own] == label).mean()) if own.any() else None
+
+    def confusions(self, most: int = 10) -> list[dict[str, str | int]]:
+        """The most frequent mistakes: true class, predicted class, count; largest first."""
+        wrong = self.labels != self.predictions
+        pairs = Counter(zip(self.labels[wrong].tolist(), self.predictions[wrong].tolist(), strict=True))
+        ranked = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+        return [
+            {"true": self.class_names[true], "predicted": self.class_names[predicted], "count": count}
+            for (true, predicted), count in ranked
+        ]
+
+
+@torch.no_grad()
+def evaluate_classifier(model: ClipClassifier, items: Sequence[Item]) -> Evaluation:
+    """Predicts the class of every item; class embeddings are computed once. `DplError` where there are no items."""
+    if not items:
+        raise DplError("nothing to evaluate: there are no test images")
+    text = model.text_features()
+    predictions = []
+    for start in range(0, len(items), BATCH_SIZE):
+        pixels = decode(items[start : start + BATCH_SIZE], model.backbone.image_size)
+        predictions.append(model.logits(model.image_features(pixels), text).argmax(dim=-1).cpu())
+    labels = np.array([item.label for item in items])
+    return Evaluation(model.class_names, labels, torch.cat(predictions).numpy())
+
+
+@torch.no_grad()
+def predict(model: ClipClassifier, images: Sequence[Image.Image], top: int = 1) -> list[list[tuple[str, float]]]:
+    """The `top` most probable classes of each RGB image with their probabilities, best first."""
+    if not images:
+        return []
+    pixels = torch.stack([eval_pixels(image, model.backbone.image_size) for image in images])
+    best = model(pixels).softmax(dim=-1).topk(min(top, len(model.class_names)), dim=-1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [[(model.class_names[i], p) for i, p in zip(indices, values, strict=True)] for indices, values in rows]

@@ -1,0 +1,148 @@
+"""The run folder: what a person or a program needs of a run, and nothing else."""
+
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from dpl.backbones.loading import Backbone, load_backbone
+from dpl.classifier import Classifier
+from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, from_dict
+from dpl.data.fewshot import FewShot
+from dpl.data.task import Item, Task
+from dpl.errors import DplError
+from dpl.files import read_json, write_bytes, write_json, write_text
+from dpl.prompts.layout import PromptLayout
+
+KINDS: dict[str, type[RunConfig]] = {"fit": FitRun, "search": SearchRun, "train": TrainRun}
+_FILES = ("layout.json", "prompts.safetensors", "metrics.json", "history.jsonl", "report.html", "config.json")
+
+
+def check_new(run: Path, overwrite: bool) -> None:
+    """`DplError` where `run` cannot become a run folder without harm: it holds a run already, or something else."""
+    if not run.exists():
+        return
+    if not run.is_dir():
+        raise DplError(f"{run}: is a file; give another --out")
+    if not any(run.iterdir()):
+        return
+    if not is_run(run):
+        raise DplError(f"{run}: holds other files than a run; give another --out")
+    if not overwrite:
+        raise DplError(f"{run}: holds a run already; give another --out, go on with --resume {run}, or add --overwrite")
+
+
+def is_run(run: Path) -> bool:
+    """Whether `run` holds a run of ours."""
+    return (run / "config.json").is_file() and "dpl" in (run / "config.json").read_text(errors="replace")
+
+
+def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: Backbone) -> None:
+    """Makes `run` a fresh run folder with its config.json; files of a former run there go."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DplError(f"{run}: cannot be made ({error.strerror}); give another --out") from None
+    for name in _FILES:
+        (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / "checkpoint", ignore_errors=True)
+    kind = next(kind for kind, cls in KINDS.items() if type(config) is cls)
+    write_json(
+        run / "config.json",
+        {
+            "dpl": version("differentiable-prompt-learning"),
+            "kind": kind,
+            "data": config.data,
+            "task": {
+                "name": task.name,
+                "class_names": task.class_names,
+                "templates": task.templates,
+                "test_images": len(task.test),
+            },
+            "shots": {"train": item_names(shots.train), "val": item_names(shots.val)},
+            "backbone": {
+                "name": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
+                "fingerprint": backbone.fingerprint,
+                "image_size": backbone.image_size,
+                "layers": {"image": backbone.image.depth, "text": backbone.text.depth},
+                "width": {"image": backbone.image.width, "text": backbone.text.width},
+            },
+            "settings": _plain(asdict(config)),
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}},
+            "command": " ".join(["dpl", *sys.argv[1:]]) if Path(sys.argv[0]).name == "dpl" else f"dpl {kind} {config.data}",
+        },
+    )  # fmt: skip
+
+
+def item_names(items: Sequence[Item]) -> list[str]:
+    """What the run remembers of its images."""
+    return [item.name for item in items]
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The run's config.json; `DplError` where `run` is no run folder."""
+    if not run.is_dir():
+        raise DplError(f"{run}: no such run folder")
+    if not is_run(run):
+        raise DplError(f"{run}: is not a run folder (no config.json of dpl in it)")
+    return read_json(run / "config.json")
+
+
+def settings_of(run: Path) -> RunConfig:
+    """The settings that `run` was started with."""
+    config = read_config(run)
+    try:
+        return from_dict(KINDS[config["kind"]], config["settings"])
+    except KeyError as error:
+        raise DplError(f"{run}/config.json: lacks {error}") from None
+
+
+def check_backbone(run: Path, backbone: Backbone) -> None:
+    """`DplError` where `run` was made with another backbone."""
+    made_with = read_config(run)["backbone"]
+    if made_with["fingerprint"] != backbone.fingerprint:
+        raise DplError(f"{run}: was made with backbone {made_with['name']}, whose weights differ from those of {backbone.name}")
+
+
+def save_prompts(run: Path, model: Classifier) -> None:
+    """Writes prompts.safetensors: the learned parameters only."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    write_bytes(run / "prompts.safetensors", save(tensors))
+
+
+def save_layout(run: Path, layout: PromptLayout) -> None:
+    """Writes layout.json."""
+    write_text(run / "layout.json", layout.to_json() + "\n")
+
+
+def load_run(run: Path | str, backbone: str | None = None, device: str = "auto") -> Classifier:
+    """The trained classifier of a run folder; needs the folder and the backbone only.
+
+    `backbone` says where the backbone is now, if it moved. Raises `DplError` where the run is not trained (yet), is no run,
+    or was made with another backbone.
+    """
+    run = Path(run)
+    config = read_config(run)
+    if not (run / "prompts.safetensors").is_file():
+        raise DplError(f"{run}: has no trained prompts; finish it with dpl fit --resume {run}, or use dpl train")
+    loaded = load_backbone(backbone or config["backbone"]["name"], device)
+    check_backbone(run, loaded)
+    layout = PromptLayout.load(run / "layout.json")
+    task = config["task"]
+    model = Classifier.fixed(loaded, task["class_names"], task["templates"][0], layout, std=0.0, seed=0)
+    try:
+        model.load_state_dict(load_file(run / "prompts.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        raise DplError(f"{run}/prompts.safetensors: does not fit the run ({str(error).splitlines()[0]})") from None
+    return model.eval()

@@ -1,0 +1,133 @@
+"""What the command line shows: progress with the time left, and closing tables."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from dpl.files import read_json
+
+NAMES = {"search": "searching a layout", "train": "training prompts"}
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+
+
+def quiet() -> None:
+    """Keeps the libraries' own progress bars and notices out of ours."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
+@contextmanager
+def run_progress() -> Iterator[tuple[Callable[[str, int, int, Mapping[str, float]], None], Callable[[str], None]]]:
+    """A bar per stage on stderr with the losses and the time left, and a way to say things; plain lines when no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_step, lambda text: print(text, file=sys.stderr, flush=True)
+        return
+    columns = (
+        TextColumn("{task.description:20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[losses]}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        bars: dict[str, Any] = {}
+
+        def on_step(stage: str, done: int, total: int, losses: Mapping[str, float]) -> None:
+            if stage not in bars:
+                bars[stage] = progress.add_task(NAMES[stage], total=total - done + 1, losses="")
+            progress.update(bars[stage], advance=1, losses=_losses(losses))
+
+        yield on_step, lambda text: console.print(Text(text))
+
+
+def _plain_step(stage: str, done: int, total: int, losses: Mapping[str, float]) -> None:
+    if done % max(total // 10, 1) == 0:
+        print(f"{NAMES[stage]}: step {done} of {total}, {_losses(losses)}", file=sys.stderr, flush=True)
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return "  ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in losses.items())
+
+
+def summary(run: Path) -> None:
+    """The closing table of a run: what was reached, the layout, where things are."""
+    layout = read_json(run / "layout.json")
+    table = Table(show_header=False, box=None, pad_edge=False)
+    if (run / "metrics.json").exists():
+        metrics = read_json(run / "metrics.json")
+        _add_accuracies(table, metrics)
+        table.add_row("trainable", f"{metrics['trainable_parameters']:,} parameters in {metrics['layout_tokens']} prompt tokens")
+    for branch, lengths in layout.items():
+        table.add_row(f"{branch} layout", f"{' '.join(map(str, lengths))}   {_bars(lengths)}")
+    table.add_row("run", str(run))
+    table.add_row("report", str(run / "report.html"))
+    if (run / "prompts.safetensors").exists():
+        table.add_row("use it", f"dpl predict {run} IMAGE...")
+    _print(table)
+
+
+def _bars(lengths: Sequence[int]) -> str:
+    top = max(*lengths, 1)
+    return "".join(_BLOCKS[-(-length * 8 // top)] for length in lengths)
+
+
+def _add_accuracies(table: Table, metrics: Mapping[str, Any]) -> None:
+    for label, key in (("accuracy", "accuracy"), ("zero-shot", "zero_shot_accuracy")):
+        low, high = metrics[f"{key.removesuffix('_accuracy')}_interval"]
+        share = f"{metrics[key]:6.1%}"
+        table.add_row(label, f"{share}  (95 % interval {low:.1%} to {high:.1%}, {metrics['test_images']} test images)")
+
+
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """What `dpl evaluate` found."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("data", Text(metrics["data"]))
+    _add_accuracies(table, metrics)
+    _print(table)
+
+
+def print_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
+    """A line per image: its classes, best first."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("image", overflow="fold")
+    for place in range(max(len(row["classes"]) for row in rows)):
+        table.add_column("class" if place == 0 else f"{place + 1}.")
+        table.add_column("", justify="right")
+    for row in rows:
+        cells = [cell for best in row["classes"] for cell in (Text(best["name"]), f"{best['probability']:.1%}")]
+        table.add_row(Text(row["image"]), *cells)
+    _print(table)
+
+
+def print_datasets() -> None:
+    """The built-in tasks with their sizes."""
+    from dpl.data.task import BUILTIN, load_task
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("task", "classes", "train", "val", "test", "what"):
+        table.add_column(column, justify="right" if column in ("classes", "train", "val", "test") else "left")
+    for name, builtin in BUILTIN.items():
+        task = load_task(name)
+        sizes = (len(task.class_names), len(task.train), len(task.val), len(task.test))
+        table.add_row(name, *map(str, sizes), builtin.description)
+    _print(table)
+    print("\nAny folder is a task too: class name/*.jpg, or train/ [val/] test/ of such.")
+
+
+def _print(table: Table) -> None:
+    # Without a terminal the width is unknown: never fold what a program may read.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -1,0 +1,64 @@
+"""The training stage: fresh prompts in a given layout (method.md, "Training stage")."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from dpl.backbones.loading import Backbone
+from dpl.classifier import Classifier, ZeroShot
+from dpl.config import TrainConfig
+from dpl.data.batches import TrainingBatches
+from dpl.data.fewshot import FewShot
+from dpl.data.task import Task
+from dpl.optimization import descend, learning_rate, prompt_optimizer, set_learning_rate
+from dpl.prompts.layout import PromptLayout
+from dpl.stage import Stage
+
+
+def train_prompts(
+    backbone: Backbone,
+    task: Task,
+    shots: FewShot,
+    layout: PromptLayout,
+    config: TrainConfig | None = None,
+    *,
+    prompt_std: float = 0.05,
+    seed: int = 1,
+    stage: Stage | None = None,
+) -> Classifier:
+    """Trains prompts in `layout` on the few `shots`; the classifier of the last step.
+
+    The loss is cross entropy, plus `config.distill` times the distillation from the frozen model. A layout of zeros has
+    nothing to train and is the zero-shot model. Raises `DplError` where a loss is not finite.
+    """
+    config, stage = config or TrainConfig(), stage or Stage("train")
+    model = Classifier.fixed(backbone, task.class_names, task.templates[0], layout, prompt_std, seed)
+    prompts = [prompt for prompt in model.parameters() if prompt.numel()]
+    if not prompts:
+        return model
+    optimizer = prompt_optimizer(config, prompts)
+    training = TrainingBatches(shots.train, backbone, task.augmentation, config.batch_size, seed, stage.name)
+    teacher = ZeroShot(backbone, task.class_names, task.templates) if config.distill else None
+
+    stage.begin(model, {"prompts": optimizer}, config.epochs, len(training))
+    while stage.epoch < config.epochs:
+        rate = learning_rate(config, stage.epoch)
+        set_learning_rate(optimizer, rate)
+        for _, pixels, labels in training.epoch(stage.epoch, first=stage.step):
+            logits = model(pixels)
+            loss = F.cross_entropy(logits, labels)
+            if teacher:
+                loss = loss + config.distill * distillation(logits, teacher(pixels))
+            accuracy = (logits.argmax(dim=-1) == labels).float().mean().item()
+            stage.finish_step(loss=descend(loss, optimizer, config.clip_norm, where=stage.where), accuracy=accuracy)
+        stage.finish_epoch(lr=rate)
+    return model
+
+
+def distillation(student: Float[Tensor, "images classes"], teacher: Float[Tensor, "images classes"]) -> Float[Tensor, ""]:
+    """KL(teacher || student) of two batches of logits, over images and classes: sum / (images * classes).
+
+    The scale of the authors' release, at temperature 1 (there it is multiplied by 0).
+    """
+    student, teacher = student.log_softmax(dim=-1), teacher.log_softmax(dim=-1)
+    return F.kl_div(student, teacher, reduction="sum", log_target=True) / student.numel()
