@@ -11,7 +11,7 @@ from dpl.data.collect import collect_images
 from dpl.data.images import read_image
 from dpl.data.task import load_task
 from dpl.errors import DplError
-from dpl.evaluate import BATCH_SIZE, evaluate_classifier, predict
+from dpl.evaluate import BATCH_SIZE, evaluate_side_by_side, predict
 from dpl.runs import load_run, read_config
 
 Say = Callable[[str], None]
@@ -36,7 +36,7 @@ def predict_files(
     model = load_run(run, backbone, device)
     rows: list[dict[str, Any]] = []
     for start in range(0, len(paths), BATCH_SIZE):
-        batch = {path: image for path in paths[start : start + BATCH_SIZE] if (image := _read(path, model, say))}
+        batch = {path: image for path in paths[start : start + BATCH_SIZE] if (image := _read(path, say))}
         for path, best in zip(batch, predict(model, list(batch.values()), top), strict=True):
             rows.append({"image": str(path), "classes": [{"name": name, "probability": p} for name, p in best]})
     if not rows:
@@ -44,9 +44,9 @@ def predict_files(
     return rows
 
 
-def _read(path: Path, model: Classifier, say: Say) -> Image.Image | None:
+def _read(path: Path, say: Say) -> Image.Image | None:
     try:
-        return read_image(path, 2 * model.backbone.image_size)
+        return read_image(path)
     except DplError as error:
         say(f"left out: {error}")
         return None
@@ -68,8 +68,8 @@ def evaluate_run(
         if on is None:
             raise DplError(f"{run}: the classes in {config['data']} have changed since the run was made")
         model = Classifier(model.backbone, task.class_names, model.template, model.image, model.text)
-    tuned = evaluate_classifier(model, task.test)
-    plain = evaluate_classifier(ZeroShot(model.backbone, task.class_names, [model.template]), task.test)
+    frozen = ZeroShot(model.backbone, task.class_names, [model.template])
+    tuned, plain = evaluate_side_by_side([model, frozen], task.test)
     return {
         "data": on or config["data"],
         "accuracy": tuned.accuracy,

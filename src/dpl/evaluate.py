@@ -14,6 +14,7 @@ from dpl.classifier import ClipClassifier
 from dpl.data.task import Item
 from dpl.data.transforms import decode, eval_pixels
 from dpl.errors import DplError
+from dpl.stage import OnStep
 
 BATCH_SIZE = 128
 
@@ -58,18 +59,31 @@ class Evaluation:
         ]
 
 
-@torch.no_grad()
 def evaluate_classifier(model: ClipClassifier, items: Sequence[Item]) -> Evaluation:
     """Predicts the class of every item; class embeddings are computed once. `DplError` where there are no items."""
+    return evaluate_side_by_side([model], items)[0]
+
+
+@torch.no_grad()
+def evaluate_side_by_side(
+    models: Sequence[ClipClassifier], items: Sequence[Item], on_step: OnStep | None = None
+) -> list[Evaluation]:
+    """`evaluate_classifier` of several models of the same classes and image size; every image is decoded once."""
     if not items:
         raise DplError("nothing to evaluate: there are no test images")
-    text = model.text_features()
-    predictions = []
+    texts = [model.text_features() for model in models]
+    predictions: list[list[torch.Tensor]] = [[] for _ in models]
     for start in range(0, len(items), BATCH_SIZE):
-        pixels = decode(items[start : start + BATCH_SIZE], model.backbone.image_size)
-        predictions.append(model.logits(model.image_features(pixels), text).argmax(dim=-1).cpu())
+        pixels = decode(items[start : start + BATCH_SIZE], models[0].backbone.image_size)
+        for model, text, own in zip(models, texts, predictions, strict=True):
+            own.append(model.logits(model.image_features(pixels), text).argmax(dim=-1).cpu())
+        if on_step:
+            on_step("evaluate", min(start + BATCH_SIZE, len(items)), len(items), {})
     labels = np.array([item.label for item in items])
-    return Evaluation(model.class_names, labels, torch.cat(predictions).numpy())
+    return [
+        Evaluation(model.class_names, labels, torch.cat(own).numpy())
+        for model, own in zip(models, predictions, strict=True)
+    ]
 
 
 @torch.no_grad()

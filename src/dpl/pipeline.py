@@ -12,7 +12,7 @@ from dpl.config import RunConfig, checked
 from dpl.data.fewshot import FewShot, sample
 from dpl.data.task import Augmentation, Task, load_task
 from dpl.errors import DplError
-from dpl.evaluate import evaluate_classifier
+from dpl.evaluate import evaluate_side_by_side
 from dpl.files import write_json
 from dpl.prompts.layout import PromptLayout
 from dpl.reports.html import write_report
@@ -77,7 +77,7 @@ def default_folder(config: RunConfig) -> Path:
 
 
 def _load(config: RunConfig, say: Say) -> _Inputs:
-    task = load_task(config.data, seed=config.seed, strict=config.strict)
+    task = load_task(config.data, strict=config.strict)
     if config.template:
         task = replace(task, templates=(config.template, *task.templates[1:]))
     if config.augmentation != "task":
@@ -122,18 +122,18 @@ def _go_on(run: Path, config: RunConfig, inputs: _Inputs, on_step: OnStep | None
     if hasattr(config, "train"):
         model = train_prompts(backbone, task, shots, layout, config.train, stage=Stage("train", run, on_step), **shared)
         save_prompts(run, model)
-        say(f"evaluating on {len(task.test)} test images")
-        write_json(run / "metrics.json", metrics(model, layout, task, config))
+        write_json(run / "metrics.json", metrics(model, layout, task, config, on_step))
     write_report(run)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     return run
 
 
-def metrics(model: Classifier, layout: PromptLayout, task: Task, config: RunConfig) -> dict[str, Any]:
+def metrics(
+    model: Classifier, layout: PromptLayout, task: Task, config: RunConfig, on_step: OnStep | None = None
+) -> dict[str, Any]:
     """What metrics.json holds: accuracies (0-1) of the tuned and the frozen model on the test images, and the sizes."""
-    tuned = evaluate_classifier(model, task.test)
-    plain = evaluate_classifier(ZeroShot(model.backbone, task.class_names, task.templates[:1]), task.test)
-    ensemble = evaluate_classifier(ZeroShot(model.backbone, task.class_names, task.templates), task.test)
+    frozen = [ZeroShot(model.backbone, task.class_names, templates) for templates in (task.templates[:1], task.templates)]
+    tuned, plain, ensemble = evaluate_side_by_side([model, *frozen], task.test, on_step)
     return {
         "accuracy": tuned.accuracy,
         "accuracy_interval": tuned.interval,

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dpl.files import read_json
 
-NAMES = {"search": "searching a layout", "train": "training prompts"}
+NAMES = {"search": "searching a layout", "train": "training prompts", "evaluate": "evaluating"}
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -48,15 +48,15 @@ def run_progress() -> Iterator[tuple[Callable[[str, int, int, Mapping[str, float
 
         def on_step(stage: str, done: int, total: int, losses: Mapping[str, float]) -> None:
             if stage not in bars:
-                bars[stage] = progress.add_task(NAMES[stage], total=total - done + 1, losses="")
-            progress.update(bars[stage], advance=1, losses=_losses(losses))
+                bars[stage] = progress.add_task(NAMES[stage], total=total, losses="")
+            progress.update(bars[stage], completed=done, losses=_losses(losses))
 
         yield on_step, lambda text: console.print(Text(text))
 
 
 def _plain_step(stage: str, done: int, total: int, losses: Mapping[str, float]) -> None:
-    if done % max(total // 10, 1) == 0:
-        print(f"{NAMES[stage]}: step {done} of {total}, {_losses(losses)}", file=sys.stderr, flush=True)
+    if done % max(total // 10, 1) == 0 or done == total:
+        print(f"{NAMES[stage]}: {done} of {total}  {_losses(losses)}".rstrip(), file=sys.stderr, flush=True)
 
 
 def _losses(losses: Mapping[str, float]) -> str:

@@ -17,7 +17,7 @@ PromptHeads = Float[Tensor, "heads prompts head_dim"]
 Mask = Bool[Tensor, "#batch #heads #tokens keys"] | Float[Tensor, "#batch #heads #tokens keys"] | None
 
 
-def pad_mask(mask: Mask, prompts: int) -> Mask:
+def pad_mask(mask: Mask, prompts: int) -> Tensor | None:
     """`mask` with `prompts` more keys that every query may see: True in a boolean mask, 0 in a float one."""
     if mask is None:
         return None

@@ -63,7 +63,7 @@ class PromptLayout:
             raise DplError(f"layout: not JSON ({error})") from None
         if not isinstance(data, dict) or set(data) != {"image", "text"}:
             raise DplError('layout: must look like {"image": [2, 0, 1], "text": [0, 4, 0]}')
-        return cls(data["image"], data["text"])
+        return cls(_lengths("image", data["image"]), _lengths("text", data["text"]))
 
     @classmethod
     def load(cls, path: Path) -> "PromptLayout":

@@ -1,0 +1,49 @@
+"""Training batches: the few shots, decoded once, shuffled every epoch and augmented every step."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from dpl.backbones.loading import Backbone
+from dpl.data.task import Augmentation, Item
+from dpl.data.transforms import ImageStore, train_batch
+from dpl.rng import generator
+
+
+class TrainingBatches:
+    """Every item once per epoch, in batches of at most `batch_size`, on the backbone's device.
+
+    Order and augmentation depend on seed, stage, epoch and step only, so an epoch can begin at any step.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        backbone: Backbone,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        stage: str,
+    ) -> None:
+        self._images = ImageStore(items, backbone.image_size, augmentation)
+        self._labels = torch.tensor([item.label for item in items])
+        self._size, self._device, self._augmentation = backbone.image_size, backbone.device, augmentation
+        self._batch_size, self._seed, self._stage = batch_size, seed, stage
+
+    def __len__(self) -> int:
+        """Steps per epoch."""
+        return -(-len(self._images) // self._batch_size)
+
+    def epoch(
+        self, epoch: int, first: int = 0
+    ) -> Iterator[tuple[int, UInt8[Tensor, "images 3 size size"], Int[Tensor, "images"]]]:
+        """The batches of `epoch` from step `first`: (step, pixels, labels)."""
+        order = torch.randperm(len(self._images), generator=generator(self._seed, self._stage, "order", epoch))
+        for step in range(first, len(self)):
+            chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
+            images = [self._images[index] for index in chosen.tolist()]
+            draws = generator(self._seed, self._stage, "augment", epoch, step)
+            pixels = train_batch(images, self._size, self._augmentation, draws)
+            yield step, pixels.to(self._device), self._labels[chosen].to(self._device)

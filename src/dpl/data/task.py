@@ -1,0 +1,89 @@
+"""What a classification task is, and how one is found by its name: `digits`, or any folder of images."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from dpl.data.paths import shown
+from dpl.errors import DplError
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled image. Two items are equal when name and label are: the pixels are not compared."""
+
+    image: Path | np.ndarray = field(compare=False)
+    """A file, or pixels: uint8, (height, width, 3), 0-255."""
+    label: int
+    """Index into the task's class names."""
+    name: str
+    """Path relative to the task's root with forward slashes, or e.g. "digits/123"; unique within the task."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images may be varied without changing their class."""
+
+    scale: tuple[float, float]
+    """Range of the random crop's area as a part of the image's, 0-1; (1, 1) for no random crop."""
+    flip: bool
+    """Whether an image may be mirrored left to right."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images to classify, split into train and val pools (few-shot samples are drawn from them) and the test set."""
+
+    name: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    """Sentences with one {} for the class name: the first is trained with, all of them make the ensemble."""
+    train: tuple[Item, ...]
+    val: tuple[Item, ...]
+    test: tuple[Item, ...]
+    augmentation: Augmentation
+    notes: tuple[str, ...] = ()
+    """What was decided or skipped while reading, one sentence each, to be printed for the person."""
+    root: Path | None = None
+    """The folder that the items' names are relative to; None where there are no files."""
+
+
+@dataclass(frozen=True)
+class Builtin:
+    """A task that comes with dpl."""
+
+    description: str
+    load: Callable[[], Task]
+
+
+def _digits() -> Task:
+    # Imported when asked for: scikit-learn takes a second to import. Also, digits.py needs this module's classes.
+    from dpl.data import digits
+
+    return digits.load()
+
+
+BUILTIN: dict[str, Builtin] = {
+    "digits": Builtin("UCI handwritten digits of scikit-learn: 1797 grey images, 8 x 8 pixels", _digits),
+}
+
+
+def load_task(data: str, *, strict: bool = False) -> Task:
+    """The built-in task called `data`, else the images in the folder `data` (see `dpl.data.folder`).
+
+    Splits depend on no run's seed, so that the test set is the same for every run. An unreadable image is skipped with a
+    note, or is an error if `strict`. Raises `DplError` for anything that is no task.
+    """
+    if data in BUILTIN:
+        return BUILTIN[data].load()
+    from dpl.data import folder
+
+    try:
+        if not data or not Path(data).exists():
+            known = ", ".join(BUILTIN)
+            raise DplError(f"no data {data!r}: give a built-in task ({known}) or an existing folder of class folders")
+        return folder.load(Path(data), strict=strict)
+    except OSError as error:  # a path that is too long, or folders that may not be entered
+        raise DplError(f"cannot read {shown(error.filename or data)}: {error.strerror}; give another folder") from None

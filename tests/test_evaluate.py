@@ -1,0 +1,97 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dpl import DplError, PromptLayout, load_backbone, load_task
+from dpl.classifier import Classifier, ZeroShot
+from dpl.data.transforms import decode
+from dpl.evaluate import Evaluation, evaluate_classifier, predict
+
+NAMES = ("a", "b", "c")
+
+
+def test_accuracies_and_confusions_by_hand():
+    result = Evaluation(NAMES, np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 2]))
+    assert result.accuracy == 0.4 and result.correct == 2
+    assert [result.class_accuracy(label) for label in range(3)] == [pytest.approx(1 / 3), 0.5, None]
+    assert result.confusions() == [
+        {"true": "a", "predicted": "b", "count": 2},
+        {"true": "b", "predicted": "c", "count": 1},
+    ]
+    assert result.confusions(most=1) == result.confusions()[:1]
+
+
+def test_the_interval_is_wilsons():
+    result = Evaluation(NAMES, np.zeros(50, int), np.repeat([0, 1], [45, 5]))
+    # Newcombe (1998), method 3, for 45 of 50 at 95 %
+    assert result.interval == pytest.approx((0.7864, 0.9565), abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path, images: Path) -> Classifier:
+    task = load_task(str(images))
+    layout = PromptLayout((2, 1), (0, 3))
+    return Classifier.fixed(load_backbone(str(checkpoint)), task.class_names, task.templates[0], layout, 1.0, seed=1)
+
+
+def test_evaluation_agrees_with_plain_logits(model: Classifier, images: Path):
+    items = load_task(str(images)).test
+    logits = model(decode(items, model.backbone.image_size))
+    result = evaluate_classifier(model, items)
+    assert result.predictions.tolist() == logits.argmax(dim=1).tolist()
+    assert result.labels.tolist() == [item.label for item in items]
+
+
+def test_nothing_to_evaluate_is_said(model: Classifier):
+    with pytest.raises(DplError, match="no test images"):
+        evaluate_classifier(model, [])
+
+
+def test_predictions_are_the_most_probable_classes_best_first(model: Classifier, images: Path):
+    paths = sorted(images.rglob("*.png"))[:3]
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    rows = predict(model, pictures, top=9)
+    for row in rows:
+        assert sorted(name for name, _ in row) == sorted(model.class_names)
+        assert sum(p for _, p in row) == pytest.approx(1, abs=1e-5)
+        assert [p for _, p in row] == sorted((p for _, p in row), reverse=True)
+    assert predict(model, pictures, top=1) == [row[:1] for row in rows]
+    assert predict(model, []) == []
+
+
+def test_classifiers_share_a_backbone_without_interfering(model: Classifier):
+    pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
+    other = Classifier.fixed(
+        model.backbone, model.class_names, model.template, PromptLayout.uniform(1, 2, 2), 1.0, seed=2
+    )
+    plain = ZeroShot(model.backbone, model.class_names, [model.template])
+    before = [classifier(pixels) for classifier in (model, other, plain)]
+    after = [classifier(pixels) for classifier in (plain, other, model)][::-1]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert not torch.allclose(before[0], before[1]) and not torch.allclose(before[0], before[2])
+
+
+def test_a_layout_of_zeros_is_zero_shot_to_the_bit(model: Classifier):
+    pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
+    zeros = Classifier.fixed(
+        model.backbone, model.class_names, model.template, PromptLayout.uniform(0, 2, 2), 1.0, seed=2
+    )
+    plain = ZeroShot(model.backbone, model.class_names, [model.template])
+    assert torch.equal(zeros.image_features(pixels), plain.image_features(pixels))
+    torch.testing.assert_close(zeros(pixels), plain(pixels), rtol=1e-5, atol=1e-5)
+
+
+def test_the_ensemble_is_the_mean_of_unit_text_features(model: Classifier):
+    templates = ["a photo of a {}.", "{} art"]
+    ensemble = ZeroShot(model.backbone, model.class_names, templates).text_features()
+    singles = [ZeroShot(model.backbone, model.class_names, [template]).text_features() for template in templates]
+    torch.testing.assert_close(ensemble, torch.nn.functional.normalize(singles[0] + singles[1]))
+
+
+def test_the_state_dict_holds_the_prompts_only(model: Classifier):
+    assert sorted(model.state_dict()) == [
+        f"{branch}.layers.{layer}.prompts" for branch in ("image", "text") for layer in (0, 1)
+    ]

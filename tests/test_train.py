@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dpl import PromptLayout, TrainConfig, evaluate_classifier, load_backbone, load_task, sample, train_prompts
+from dpl.classifier import Classifier, ZeroShot
+from dpl.data.batches import TrainingBatches
+from dpl.optimization import learning_rate
+from dpl.stage import Stage
+from dpl.train import distillation
+
+CONFIG = TrainConfig(epochs=2, batch_size=8)
+LAYOUT = PromptLayout((2, 0), (0, 3))
+
+
+@pytest.fixture(scope="module")
+def parts(checkpoint: Path, images: Path):
+    task = load_task(str(images))
+    return load_backbone(str(checkpoint)), task, sample(task, 4, 1)
+
+
+@pytest.mark.parametrize("distill", [0.0, 2.0])
+def test_training_is_the_plain_loop_written_out(parts, distill: float):
+    backbone, task, shots = parts
+    config = TrainConfig(epochs=2, batch_size=8, distill=distill)
+    model = Classifier.fixed(backbone, task.class_names, task.templates[0], LAYOUT, 0.05, 7)
+    teacher = ZeroShot(backbone, task.class_names, task.templates)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=config.weight_decay)
+    for epoch in range(config.epochs):
+        optimizer.param_groups[0]["lr"] = learning_rate(config, epoch)
+        batches = TrainingBatches(shots.train, backbone, task.augmentation, config.batch_size, 7, "train")
+        for _, pixels, labels in batches.epoch(epoch):
+            logits, plain = model(pixels), teacher(pixels)
+            kl = (plain.softmax(1) * (plain.log_softmax(1) - logits.log_softmax(1))).sum() / logits.numel()
+            optimizer.zero_grad()
+            (F.cross_entropy(logits, labels) + distill * kl).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            optimizer.step()
+    ours = train_prompts(backbone, task, shots, LAYOUT, config, seed=7)
+    for (name, expected), actual in zip(model.named_parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected, msg=name)
+
+
+def test_without_distillation_there_is_no_teacher(parts, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dpl.train.ZeroShot", None)
+    train_prompts(*parts, LAYOUT, CONFIG)
+
+
+def test_training_learns_the_training_shots(parts):
+    backbone, task, shots = parts
+    model = train_prompts(backbone, task, shots, PromptLayout.uniform(4, 2, 2), TrainConfig(epochs=40, batch_size=12, lr=0.02))
+    plain = ZeroShot(backbone, task.class_names, task.templates[:1])
+    assert evaluate_classifier(model, task.test).accuracy >= 0.9 > evaluate_classifier(plain, task.test).accuracy
+
+
+def test_a_layout_of_zeros_is_not_trained(parts):
+    stage = Stage("train")
+    model = train_prompts(*parts, PromptLayout.uniform(0, 2, 2), CONFIG, stage=stage)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 0 and stage.history == []
+
+
+def test_history_has_a_record_per_epoch(parts):
+    stage = Stage("train")
+    train_prompts(*parts, LAYOUT, CONFIG, stage=stage)
+    assert [record["epoch"] for record in stage.history] == [0, 1]
+    assert all(record["loss"] > 0 and 0 <= record["accuracy"] <= 1 for record in stage.history)
+    assert [record["lr"] for record in stage.history] == [learning_rate(CONFIG, epoch) for epoch in (0, 1)]
+
+
+def test_distillation_is_zero_only_for_the_teachers_own_logits():
+    teacher = torch.tensor([[2.0, 0.0, 1.0]])
+    assert distillation(teacher + 3, teacher).item() == pytest.approx(0, abs=1e-7)
+    assert distillation(torch.zeros(1, 3), teacher).item() > 0.01
