@@ -36,9 +36,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.normalizer = normalizers.Lowercase()
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
     bpe.train_from_iterator(["a photo of a dark blue cat."], trainer)
     bpe.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     ends = [(name, bpe.token_to_id(name)) for name in ("<|startoftext|>", "<|endoftext|>")]

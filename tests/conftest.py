@@ -55,7 +55,8 @@ def tiny_clip(seed: int = 0, dtype: torch.dtype = torch.float64, layers: tuple[i
     vision |= {"image_size": 16, "patch_size": 8}
     clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=20))
     randomise(clip, seed)
-    return clip.eval().to(dtype)
+    torch.nn.Module.to(clip.eval(), dtype)
+    return clip
 
 
 @pytest.fixture(scope="session")

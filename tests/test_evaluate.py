@@ -64,9 +64,7 @@ def test_predictions_are_the_most_probable_classes_best_first(model: Classifier,
 
 def test_classifiers_share_a_backbone_without_interfering(model: Classifier):
     pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
-    other = Classifier.fixed(
-        model.backbone, model.class_names, model.template, PromptLayout.uniform(1, 2, 2), 1.0, seed=2
-    )
+    other = Classifier.fixed(model.backbone, model.class_names, model.template, PromptLayout.uniform(1, 2, 2), 1.0, seed=2)
     plain = ZeroShot(model.backbone, model.class_names, [model.template])
     before = [classifier(pixels) for classifier in (model, other, plain)]
     after = [classifier(pixels) for classifier in (plain, other, model)][::-1]
@@ -76,9 +74,7 @@ def test_classifiers_share_a_backbone_without_interfering(model: Classifier):
 
 def test_a_layout_of_zeros_is_zero_shot_to_the_bit(model: Classifier):
     pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
-    zeros = Classifier.fixed(
-        model.backbone, model.class_names, model.template, PromptLayout.uniform(0, 2, 2), 1.0, seed=2
-    )
+    zeros = Classifier.fixed(model.backbone, model.class_names, model.template, PromptLayout.uniform(0, 2, 2), 1.0, seed=2)
     plain = ZeroShot(model.backbone, model.class_names, [model.template])
     assert torch.equal(zeros.image_features(pixels), plain.image_features(pixels))
     torch.testing.assert_close(zeros(pixels), plain(pixels), rtol=1e-5, atol=1e-5)
@@ -92,6 +88,4 @@ def test_the_ensemble_is_the_mean_of_unit_text_features(model: Classifier):
 
 
 def test_the_state_dict_holds_the_prompts_only(model: Classifier):
-    assert sorted(model.state_dict()) == [
-        f"{branch}.layers.{layer}.prompts" for branch in ("image", "text") for layer in (0, 1)
-    ]
+    assert sorted(model.state_dict()) == [f"{branch}.layers.{layer}.prompts" for branch in ("image", "text") for layer in (0, 1)]

@@ -58,9 +58,7 @@ def test_a_run_stopped_after_any_step_ends_the_same(images, checkpoint, tmp_path
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 7, 8, 9, 11, 13, 14, 15, 16])
-def test_a_run_stopped_at_any_write_ends_the_same(
-    images, checkpoint, tmp_path, uninterrupted, monkeypatch, stop_after: int
-):
+def test_a_run_stopped_at_any_write_ends_the_same(images, checkpoint, tmp_path, uninterrupted, monkeypatch, stop_after: int):
     writes = iter(range(1, 99))
     replace = Path.replace
 

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from dpl.config import FitRun, SearchConfig, TrainConfig
     from dpl.data.fewshot import sample
     from dpl.data.task import load_task
+    from dpl.data.transforms import load_image
     from dpl.errors import DplError
     from dpl.evaluate import evaluate_classifier, predict
     from dpl.pipeline import fit
     from dpl.prompts.layout import PromptLayout
-    from dpl.runs import load_run
+    from dpl.runs import load_run, save_run
     from dpl.search import search_layout
     from dpl.train import train_prompts
 
@@ -32,17 +33,19 @@ _HOME = {
     "evaluate_classifier": "evaluate",
     "fit": "pipeline",
     "load_backbone": "backbones.loading",
+    "load_image": "data.transforms",
     "load_run": "runs",
     "load_task": "data.task",
     "predict": "evaluate",
     "sample": "data.fewshot",
+    "save_run": "runs",
     "search_layout": "search",
     "train_prompts": "train",
 }
 __all__ = [
     "Backbone", "Classifier", "DplError", "FitRun", "PromptLayout", "SearchConfig", "TrainConfig", "ZeroShot",
-    "evaluate_classifier", "fit", "load_backbone", "load_run", "load_task", "predict", "sample", "search_layout",
-    "train_prompts",
+    "evaluate_classifier", "fit", "load_backbone", "load_image", "load_run", "load_task", "predict", "sample", "save_run",
+    "search_layout", "train_prompts",
 ]  # fmt: skip
 
 

@@ -61,17 +61,20 @@ def evaluate_run(
     """
     config = read_config(run)
     model = load_run(run, backbone, device)
-    task = load_task(on or config["data"])
+    data = on or config.get("data")
+    if data is None:
+        raise DplError(f"{run}: has no data of its own; say which with --on")
+    task = load_task(data)
     for note in task.notes:
         say(note)
     if list(task.class_names) != list(model.class_names):
         if on is None:
-            raise DplError(f"{run}: the classes in {config['data']} have changed since the run was made")
+            raise DplError(f"{run}: the classes in {data} have changed since the run was made")
         model = Classifier(model.backbone, task.class_names, model.template, model.image, model.text)
     frozen = ZeroShot(model.backbone, task.class_names, [model.template])
     tuned, plain = evaluate_side_by_side([model, frozen], task.test)
     return {
-        "data": on or config["data"],
+        "data": data,
         "accuracy": tuned.accuracy,
         "accuracy_interval": tuned.interval,
         "zero_shot_accuracy": plain.accuracy,

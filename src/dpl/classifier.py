@@ -113,6 +113,12 @@ class Classifier(ClipClassifier):
         )
         return cls(backbone, class_names, template, image, text)
 
+    @property
+    def layout(self) -> PromptLayout:
+        """How many prompt rows each layer has."""
+        image, text = ([layer.prompts.shape[0] for layer in prompts.layers] for prompts in (self.image, self.text))
+        return PromptLayout(tuple(image), tuple(text))
+
     @contextmanager
     def attached(self) -> Iterator[None]:
         """Inside, the backbone's branches carry this classifier's prompts; gradient checkpointing needs it around backward."""

@@ -69,7 +69,7 @@ class TrainConfig(PromptOptimization):
 class RunConfig:
     """What every run has."""
 
-    data: Annotated[str, tyro.conf.Positional]
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A built-in task (dpl datasets lists them) or a folder: class name/*.jpg, or train/ [val/] test/ of such."""
     preset: PresetName = "default"
     """Where the other settings start from: tuned for few shots on the embedded backbone, or the authors' release."""

@@ -80,10 +80,7 @@ def evaluate_side_by_side(
         if on_step:
             on_step("evaluate", min(start + BATCH_SIZE, len(items)), len(items), {})
     labels = np.array([item.label for item in items])
-    return [
-        Evaluation(model.class_names, labels, torch.cat(own).numpy())
-        for model, own in zip(models, predictions, strict=True)
-    ]
+    return [Evaluation(model.class_names, labels, torch.cat(own).numpy()) for model, own in zip(models, predictions, strict=True)]
 
 
 @torch.no_grad()

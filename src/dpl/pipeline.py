@@ -51,8 +51,10 @@ def fit(config: RunConfig, on_step: OnStep | None = None, say: Say = lambda _: N
     config = checked(config)
     run = config.out or default_folder(config)
     check_new(run, config.overwrite)
-    inputs = _load(config, say)
+    inputs = _load(config)
     _given_layout(config, inputs.backbone)
+    for note in (*inputs.task.notes, *inputs.shots.notes):
+        say(note)
     create(run, config, inputs.task, inputs.shots, inputs.backbone)
     return _go_on(run, config, inputs, on_step, say)
 
@@ -61,7 +63,7 @@ def resume(run: Path, on_step: OnStep | None = None, say: Say = lambda _: None) 
     """Goes on with a run that was stopped; the result is that of a run never stopped. A finished run stays as it is."""
     config = settings_of(run)
     made_with = read_config(run)
-    inputs = _load(replace(config, backbone=made_with["backbone"]["name"]), say)
+    inputs = _load(replace(config, backbone=made_with["backbone"]["name"]))
     check_backbone(run, inputs.backbone)
     if made_with["shots"] != {"train": item_names(inputs.shots.train), "val": item_names(inputs.shots.val)}:
         raise DplError(f"{run}: the images in {config.data} have changed since the run began; start it anew")
@@ -76,15 +78,13 @@ def default_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{Path(config.data).resolve().name}-{config.shots}shot-seed{config.seed}"
 
 
-def _load(config: RunConfig, say: Say) -> _Inputs:
+def _load(config: RunConfig) -> _Inputs:
     task = load_task(config.data, strict=config.strict)
     if config.template:
         task = replace(task, templates=(config.template, *task.templates[1:]))
     if config.augmentation != "task":
         task = replace(task, augmentation=AUGMENTATIONS[config.augmentation])
     shots = sample(task, config.shots, config.seed)
-    for note in (*task.notes, *shots.notes):
-        say(note)
     backbone = load_backbone(config.backbone, config.device)
     for template in task.templates:  # a text that is too long is bad input too: say so before anything is written
         backbone.tokenize([template.format(name) for name in task.class_names])

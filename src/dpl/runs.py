@@ -54,40 +54,40 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     kind = next(kind for kind, cls in KINDS.items() if type(config) is cls)
+    called = f"dpl {' '.join(sys.argv[1:])}" if Path(sys.argv[0]).name == "dpl" else f"dpl {kind} {config.data}"
     write_json(
         run / "config.json",
         {
-            "dpl": version("differentiable-prompt-learning"),
+            **_describe(backbone, task.name, task.class_names, task.templates),
             "kind": kind,
             "data": config.data,
-            "task": {
-                "name": task.name,
-                "class_names": task.class_names,
-                "templates": task.templates,
-                "test_images": len(task.test),
-            },
+            "test_images": len(task.test),
             "shots": {"train": item_names(shots.train), "val": item_names(shots.val)},
-            "backbone": {
-                "name": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
-                "fingerprint": backbone.fingerprint,
-                "image_size": backbone.image_size,
-                "layers": {"image": backbone.image.depth, "text": backbone.text.depth},
-                "width": {"image": backbone.image.width, "text": backbone.text.width},
-            },
-            "settings": _plain(asdict(config)),
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "transformers")}},
-            "command": " ".join(["dpl", *sys.argv[1:]]) if Path(sys.argv[0]).name == "dpl" else f"dpl {kind} {config.data}",
+            "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()},
+            "versions": {"python": platform.python_version(), "torch": version("torch"), "transformers": version("transformers")},
+            "command": called,
         },
-    )  # fmt: skip
+    )
+
+
+def _describe(backbone: Backbone, task: str, class_names: Sequence[str], templates: Sequence[str]) -> dict[str, Any]:
+    """The part of config.json that `load_run` needs."""
+    return {
+        "dpl": version("differentiable-prompt-learning"),
+        "task": {"name": task, "class_names": class_names, "templates": templates},
+        "backbone": {
+            "name": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
+            "fingerprint": backbone.fingerprint,
+            "image_size": backbone.image_size,
+            "layers": {"image": backbone.image.depth, "text": backbone.text.depth},
+            "width": {"image": backbone.image.width, "text": backbone.text.width},
+        },
+    }
 
 
 def item_names(items: Sequence[Item]) -> list[str]:
     """What the run remembers of its images."""
     return [item.name for item in items]
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -102,10 +102,9 @@ def read_config(run: Path) -> dict[str, Any]:
 def settings_of(run: Path) -> RunConfig:
     """The settings that `run` was started with."""
     config = read_config(run)
-    try:
-        return from_dict(KINDS[config["kind"]], config["settings"])
-    except KeyError as error:
-        raise DplError(f"{run}/config.json: lacks {error}") from None
+    if config.get("kind") not in KINDS or "settings" not in config:
+        raise DplError(f"{run}: was not made by dpl fit, search or train; there is nothing to go on with")
+    return from_dict(KINDS[config["kind"]], config["settings"])
 
 
 def check_backbone(run: Path, backbone: Backbone) -> None:
@@ -115,15 +114,28 @@ def check_backbone(run: Path, backbone: Backbone) -> None:
         raise DplError(f"{run}: was made with backbone {made_with['name']}, whose weights differ from those of {backbone.name}")
 
 
-def save_prompts(run: Path, model: Classifier) -> None:
-    """Writes prompts.safetensors: the learned parameters only."""
-    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    write_bytes(run / "prompts.safetensors", save(tensors))
+def save_run(run: Path | str, model: Classifier) -> None:
+    """Writes a trained classifier as a run folder that `load_run` and `dpl predict` read: classes, layout, prompts.
+
+    Raises `DplError` where `run` holds anything already.
+    """
+    run = Path(run)
+    check_new(run, overwrite=False)
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / "config.json", _describe(model.backbone, run.name, model.class_names, [model.template]))
+    save_layout(run, model.layout)
+    save_prompts(run, model)
 
 
 def save_layout(run: Path, layout: PromptLayout) -> None:
     """Writes layout.json."""
     write_text(run / "layout.json", layout.to_json() + "\n")
+
+
+def save_prompts(run: Path, model: Classifier) -> None:
+    """Writes prompts.safetensors: the learned parameters only."""
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    write_bytes(run / "prompts.safetensors", save(tensors))
 
 
 def load_run(run: Path | str, backbone: str | None = None, device: str = "auto") -> Classifier:

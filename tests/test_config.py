@@ -1,0 +1,40 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from dpl.config import PRESETS, FitRun, SearchConfig, SearchRun, TrainConfig, TrainRun, checked, from_dict, preset
+from dpl.errors import DplError
+
+
+@pytest.mark.parametrize("kind", [FitRun, SearchRun, TrainRun])
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_fits_every_kind_of_run(kind, name: str):
+    config = preset(kind, name, "digits")
+    assert checked(config) == config
+    assert (config.augmentation, config.prompt_std) == (("protocol", 0.02) if name == "paper" else ("task", 0.05))
+
+
+def test_settings_come_back_from_json_as_they_were():
+    config = FitRun("digits", out=Path("runs/x"), search=SearchConfig(options=(0, 2, 4)), train=TrainConfig(distill=0.5))
+    settings = asdict(config) | {"out": "runs/x"}
+    settings["search"]["options"] = [0, 2, 4]
+    assert from_dict(FitRun, settings) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shots": 0}, "--shots 0"),
+        ({"prompt_std": -1.0}, "--prompt-std -1.0"),
+        ({"train": TrainConfig(batch_size=0)}, "--train.batch-size 0"),
+        ({"train": TrainConfig(distill=-0.1)}, "--train.distill -0.1"),
+        ({"search": SearchConfig(alpha_lr=0)}, "--search.alpha-lr 0"),
+        ({"search": SearchConfig(patience=-1)}, "--search.patience -1"),
+        ({"search": SearchConfig(options=(1, 2))}, "options 1 2"),
+        ({"template": "{} and {}"}, "--template"),
+    ],
+)
+def test_a_setting_out_of_range_is_named_as_it_is_typed(changes: dict, message: str):
+    with pytest.raises(DplError, match=message):
+        checked(replace(FitRun("digits"), **changes))
