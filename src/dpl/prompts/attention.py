@@ -67,7 +67,11 @@ def mixture_attention(
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
     prompt_scores = (query @ prompt_key.transpose(-1, -2)).to(wide) * scale
-    lse = scores.logsumexp(dim=-1, keepdim=True)
+    # Subtracting what all options share changes nothing but rounding: exp(scores - lse) then sums to 1 more exactly.
+    shift = scores.detach().amax(dim=-1, keepdim=True).nan_to_num(neginf=0.0)
+    scores, prompt_scores = scores - shift, prompt_scores - shift
+    # A query that sees no token at all (padding on the left) has lse = -inf; the smallest number keeps 0 from becoming NaN.
+    lse = scores.logsumexp(dim=-1, keepdim=True).clamp(min=torch.finfo(wide).min)
     lse_prompts = [part.logsumexp(dim=-1) for part in prompt_scores.split(list(options[1:]), dim=-1)]
     log_z = torch.logaddexp(lse, torch.stack(lse_prompts, dim=-1))
 

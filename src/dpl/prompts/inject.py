@@ -83,9 +83,12 @@ class Attachment:
         self._enable(True)
 
     def _enable(self, on: bool) -> None:
-        # Without a single prompt the plain code runs: a layout of zeros is the plain model to the bit.
+        # Without a single prompt the plain code runs: a layout of zeros is the plain model to the bit. Only configs of this
+        # attachment are touched, so that one which was detached long ago cannot switch off another.
+        before, after = (self._plain, self._prompted) if on and self._attentions else (self._prompted, self._plain)
         for module in self._modules:
-            module.config = self._prompted if on and self._attentions else self._plain
+            if module.config is before:
+                module.config = after
 
     @contextmanager
     def disabled(self) -> Iterator[None]:

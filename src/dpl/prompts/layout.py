@@ -1,6 +1,7 @@
 """A prompt layout: how many learned context tokens each layer of each branch gets. It is what the search finds."""
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,8 @@ class PromptLayout:
             if len(row) != len(options):
                 raise DplError(f"layout: a row of {len(row)} alphas does not fit the {len(options)} options {options}")
             scores = [float(alpha) for alpha in row]
+            if not all(map(math.isfinite, scores)):
+                raise DplError(f"layout: the alphas {scores} are not all finite")
             return options[scores.index(max(scores))]
 
         return cls(tuple(map(best, image)), tuple(map(best, text)))

@@ -1,0 +1,153 @@
+"""A layout: what it accepts, how it is read, written and chosen."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpl.errors import DplError
+from dpl.prompts.layout import PromptLayout, check_options
+
+lengths = st.lists(st.integers(0, 99), min_size=1, max_size=12).map(tuple)
+
+
+@given(lengths, lengths)
+def test_json_round_trip(image, text):
+    layout = PromptLayout(image, text)
+    assert PromptLayout.from_json(layout.to_json()) == layout
+    assert json.loads(layout.to_json()) == {"image": list(image), "text": list(text)}
+
+
+@given(lengths, lengths)
+def test_tokens_count_all_prompts_of_both_branches(image, text):
+    assert PromptLayout(image, text).tokens == sum(image) + sum(text)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array, torch.tensor, iter])
+def test_lengths_become_a_tuple_of_plain_ints(kind):
+    layout = PromptLayout(kind([2, 0, 1]), kind([0, 4]))
+    assert layout == PromptLayout((2, 0, 1), (0, 4))
+    assert all(type(length) is int for length in (*layout.image, *layout.text))
+    json.loads(layout.to_json())
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.0, 0.5, "1", None, True, [1], float("nan")])
+@pytest.mark.parametrize("branch", ["image", "text"])
+def test_a_length_that_is_no_whole_number_from_0_is_refused_by_name(branch, wrong):
+    good: dict = {"image": [0, 1], "text": [0, 1]}
+    with pytest.raises(DplError, match=rf"layout: {branch} has the length"):
+        PromptLayout(**{**good, branch: [0, wrong]})
+
+
+@pytest.mark.parametrize("wrong", ["12", 3, None])
+def test_lengths_that_are_no_list_are_refused(wrong):
+    with pytest.raises(DplError, match="layout: text must be a list"):
+        PromptLayout((1,), wrong)
+
+
+def test_a_branch_without_layers_is_refused():
+    with pytest.raises(DplError, match="layout: image has no layers"):
+        PromptLayout((), (1,))
+
+
+def test_uniform_has_the_same_length_everywhere():
+    assert PromptLayout.uniform(4, 3, 2) == PromptLayout((4, 4, 4), (4, 4))
+
+
+IMAGE = [[0.1, 0.3, 0.2], [0.5, 0.4, 0.5], [-3.0, -2.0, -1.0]]
+TEXT = [[0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_from_alphas_takes_the_largest_of_every_row_and_the_first_of_equals(kind):
+    assert PromptLayout.from_alphas(kind(IMAGE), kind(TEXT), [0, 2, 5]) == PromptLayout((2, 0, 5), (0,))
+
+
+@given(st.lists(st.lists(st.floats(-9, 9, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_from_alphas_is_the_argmax(rows):
+    expected = tuple((0, 1, 3, 8)[index] for index in np.argmax(rows, axis=1))
+    assert PromptLayout.from_alphas(rows, rows, (0, 1, 3, 8)) == PromptLayout(expected, expected)
+
+
+def test_from_alphas_refuses_rows_that_do_not_fit_the_options():
+    with pytest.raises(DplError, match="3 alphas .* 2 options"):
+        PromptLayout.from_alphas(IMAGE, TEXT, [0, 1])
+
+
+def test_a_nan_among_the_alphas_is_never_chosen():
+    """Either an error, or the largest of the real numbers."""
+    try:
+        layout = PromptLayout.from_alphas([[float("nan"), 0.0, 1.0]], [[0.0, 1.0, float("nan")]], [0, 1, 2])
+    except DplError:
+        return
+    assert layout == PromptLayout((2,), (1,))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("[1, 2]", "must look like"),
+        ("3", "must look like"),
+        ('{"image": [1]}', "must look like"),
+        ('{"image": [1], "text": [1], "more": 0}', "must look like"),
+        ('{"image": [1], "text": []}', "text has no layers"),
+        ('{"image": [1.5], "text": [1]}', "image has the length 1.5"),
+        ('{"image": [-1], "text": [1]}', "image has the length -1"),
+        ('{"image": "12", "text": [1]}', "image must be a list"),
+        ('{"image": {"0": 1}, "text": [1]}', "image"),
+        ('{"image": null, "text": [1]}', "image must be a list"),
+        ('{"image": [true], "text": [1]}', "image has the length True"),
+        ('{"image": [NaN], "text": [1]}', "image has the length nan"),
+    ],
+)
+def test_from_json_refuses_anything_else(text, message):
+    with pytest.raises(DplError, match=message):
+        PromptLayout.from_json(text)
+
+
+def test_load_reads_what_to_json_wrote(tmp_path):
+    layout = PromptLayout((2, 0), (0, 4, 1))
+    (tmp_path / "layout.json").write_text(layout.to_json())
+    assert PromptLayout.load(tmp_path / "layout.json") == layout
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"image": [1]}', b'{"image": [-1], "text": [1]}', b"\xff\xfe\x00"])
+def test_load_names_the_file_that_is_wrong(tmp_path, content):
+    file = tmp_path / "chosen.json"
+    file.write_bytes(content)
+    with pytest.raises(DplError, match=r"chosen\.json: "):
+        PromptLayout.load(file)
+
+
+def test_load_names_the_file_that_is_missing_or_a_folder(tmp_path):
+    for path in (tmp_path / "missing.json", tmp_path):
+        with pytest.raises(DplError, match=f"{path.name}: cannot read"):
+            PromptLayout.load(path)
+
+
+def test_repr_shows_lengths_and_tokens():
+    assert repr(PromptLayout((2, 0, 1), (0, 4))) == "PromptLayout(image: 2 0 1 | text: 0 4 | 7 tokens)"
+
+
+def test_layouts_are_frozen_and_hashable():
+    layout = PromptLayout([1, 2], [3])  # type: ignore[arg-type]
+    assert {layout: 1}[PromptLayout((1, 2), (3,))] == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        layout.image = (0,)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("options", [[0, 1], (0, 2, 4, 6), range(7), [0, 5, 6, 16]])
+def test_options_that_ascend_from_0_are_taken(options):
+    assert check_options(options) == tuple(options)
+
+
+@pytest.mark.parametrize("options", [[], [0], [1, 2], [0, 2, 2], [0, 3, 1], [-1, 0, 1], [0, -1]])
+def test_options_that_do_not_ascend_from_0_are_refused(options):
+    with pytest.raises(DplError, match="must ascend from 0"):
+        check_options(options)
