@@ -1,9 +1,11 @@
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from dpl.config import PRESETS, FitRun, SearchConfig, SearchRun, TrainConfig, TrainRun, checked, from_dict, preset
+from dpl.cli import parse_run
+from dpl.config import PRESETS, FitRun, SearchConfig, SearchRun, TrainConfig, TrainRun, checked, command, from_dict, preset
 from dpl.errors import DplError
 
 
@@ -38,3 +40,18 @@ def test_settings_come_back_from_json_as_they_were():
 def test_a_setting_out_of_range_is_named_as_it_is_typed(changes: dict, message: str):
     with pytest.raises(DplError, match=message):
         checked(replace(FitRun("digits"), **changes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("fit", FitRun("digits")),
+        ("fit", FitRun("my photos/it's", out=Path("a b"), shots=2, search=SearchConfig(options=(0, 2)), strict=True)),
+        ("train", TrainRun("digits", layout="runs/x", train=TrainConfig(warmup_lr=1e-5, distill=0.5))),
+        ("search", replace(preset(SearchRun, "paper", "digits"), seed=3, template="a {}")),
+        ("fit", replace(preset(FitRun, "paper", "digits"), train=TrainConfig())),
+    ],
+)
+def test_the_command_that_repeats_a_run_says_all_of_its_settings(kind: str, config):
+    program, command_name, *words = shlex.split(command(kind, config))
+    assert (program, command_name) == ("dpl", kind) and parse_run(kind, words) == config

@@ -69,7 +69,7 @@ def _run(kind: str, rest: Sequence[str]) -> None:
         run = _parse(Resume, rest, f"dpl {kind}").resume
         config = None
     else:
-        config = _parse_run(kind, rest)
+        config = parse_run(kind, rest)
         from dpl.pipeline import default_folder
 
         run = config.out or default_folder(config)
@@ -85,7 +85,7 @@ def _run(kind: str, rest: Sequence[str]) -> None:
     summary(run)
 
 
-def _parse_run(kind: str, rest: Sequence[str]) -> "RunConfig":
+def parse_run(kind: str, rest: Sequence[str]) -> "RunConfig":
     """Settings from the command line, on top of those of the preset that it names."""
     from dpl.config import PRESETS, FitRun, SearchRun, TrainRun, preset
 

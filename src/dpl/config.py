@@ -1,6 +1,7 @@
 """What a run is: frozen dataclasses whose field docstrings are the command line's help."""
 
-from dataclasses import asdict, dataclass, field
+import shlex
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -160,3 +161,23 @@ def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
 def checked(config: Config) -> Config:
     """`config`, or `DplError` where a setting is out of range."""
     return from_dict(type(config), asdict(config))
+
+
+def command(kind: str, config: RunConfig) -> str:
+    """The command line that repeats a run: what differs from its preset, ready for a shell."""
+    words = ["dpl", kind, config.data, *_differences(config, preset(type(config), config.preset, config.data))]
+    return shlex.join(words)
+
+
+def _differences(config: Any, base: Any, prefix: str = "--") -> list[str]:
+    words: list[str] = []
+    for entry in fields(config):
+        value, name = getattr(config, entry.name), prefix + entry.name.replace("_", "-")
+        if is_dataclass(value):
+            words += _differences(value, getattr(base, entry.name), f"{name}.")
+        elif entry.name == "preset" and value != "default":
+            words += [name, value]
+        elif value != getattr(base, entry.name) and value is not False:
+            given = () if value is True else value if isinstance(value, tuple) else (value,)
+            words += [name, *map(str, given)]
+    return words

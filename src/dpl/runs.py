@@ -2,7 +2,6 @@
 
 import platform
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from dpl.backbones.loading import Backbone, load_backbone
 from dpl.classifier import Classifier
-from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, from_dict
+from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, command, from_dict
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Item, Task
 from dpl.errors import DplError
@@ -54,7 +53,6 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     kind = next(kind for kind, cls in KINDS.items() if type(config) is cls)
-    called = f"dpl {' '.join(sys.argv[1:])}" if Path(sys.argv[0]).name == "dpl" else f"dpl {kind} {config.data}"
     write_json(
         run / "config.json",
         {
@@ -65,7 +63,7 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
             "shots": {"train": item_names(shots.train), "val": item_names(shots.val)},
             "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()},
             "versions": {"python": platform.python_version(), "torch": version("torch"), "transformers": version("transformers")},
-            "command": called,
+            "command": command(kind, config),
         },
     )
 

@@ -1,0 +1,92 @@
+"""A run folder as one self-contained HTML page: no network, no scripts but its own, readable without them."""
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dpl.files import write_text
+from dpl.reports.accuracy import classes, percent, points, result
+from dpl.reports.figures import plural
+from dpl.reports.run_folder import RunFolder, read_run
+from dpl.reports.stages import alphas, charts, layout, times
+
+# What a run folder may hold beside the report, for the list at its end.
+FILES = {
+    "config.json": "what was run: task, backbone, settings, versions",
+    "layout.json": "the prompt layout, one length per layer and branch",
+    "prompts.safetensors": "the trained prompts",
+    "metrics.json": "the results",
+    "history.jsonl": "one line per epoch of search and training, with the raw alphas",
+}
+
+
+def write_report(run: Path) -> Path:
+    """Writes `report.html` into the run folder `run`, whole or not at all, and returns its path.
+
+    Reads config.json, layout.json, metrics.json and history.jsonl. Raises `DplError`, one line that names the file,
+    where one is missing, malformed or contradicts another, or the report cannot be written.
+    """
+    files = {name: purpose for name, purpose in FILES.items() if (run / name).exists()}
+    path = run / "report.html"
+    write_text(path, render(read_run(run), files))
+    return path
+
+
+def render(run: RunFolder, files: dict[str, str]) -> str:
+    """The page for `run`; `files` are names and purposes of the files beside it. The same run gives the same page."""
+    environment = Environment(
+        loader=PackageLoader("dpl", "reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "plural": lambda noun, count: plural(count, noun),
+    }
+    assert environment.loader is not None
+    style, script = (environment.loader.get_source(environment, name)[0] for name in ("report.css", "report.js"))
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template("report.html.j2").render(
+        run=run,
+        files=files,
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=script_hash,
+        facts=_facts(run),
+        result=result(run.metrics) if run.metrics else None,
+        layout=layout(run),
+        alphas=alphas(run) if run.search else None,
+        charts=charts(run),
+        times=times(run),
+        classes=classes(run.metrics.per_class) if run.metrics else None,
+        settings=_flat(run.config.settings),
+    )
+    return page.strip() + "\n"
+
+
+def _facts(run: RunFolder) -> list[tuple[str, str]]:
+    """What the page's head says of the run: names and values."""
+    settings, metrics = run.config.settings, run.metrics
+    shots, seed = (metrics.shots, metrics.seed) if metrics else (settings.get("shots"), settings.get("seed"))
+    facts = [("Backbone", run.config.backbone.name), ("Shots", "all images" if shots is None else f"{shots} per class")]
+    facts.append(("Classes", f"{metrics.classes if metrics else len(run.config.task.class_names):,}"))
+    if metrics:
+        facts.append(("Test images", f"{metrics.test_images:,}"))
+    return [*facts, ("Seed", str(seed)), ("Layout", "searched" if run.search else "given")]
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (dotted name, value) pairs; values that are no text as JSON."""
+    rows = []
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((prefix + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
+    return rows

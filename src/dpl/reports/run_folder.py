@@ -1,0 +1,121 @@
+"""Reads the files of a run folder that a report needs, and refuses what does not fit together."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from dpl.errors import DplError
+from dpl.reports.schema import Config, Layout, Metrics, SearchEpoch, Stage, TrainEpoch
+
+BRANCHES = ("image", "text")
+# What neither XML nor a UTF-8 file can hold: control characters and lone surrogates (undecodable folder names).
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as read from its folder.
+
+    `metrics` is None where a layout was only searched; `options` and `search` are empty where it was given, `train` where
+    there was nothing to train.
+    """
+
+    name: str
+    config: Config
+    layout: Layout
+    metrics: Metrics | None
+    options: tuple[int, ...]
+    search: tuple[SearchEpoch, ...]
+    train: tuple[TrainEpoch, ...]
+
+
+def read_run(run: Path) -> RunFolder:
+    """Reads config.json, layout.json, metrics.json and history.jsonl of the folder `run`.
+
+    Raises `DplError`, one line that names the file, where one is missing, malformed or contradicts another.
+    """
+    config = _parse(Config, _read(run / "config.json"), str(run / "config.json"))
+    layout = _parse(Layout, _read(run / "layout.json"), str(run / "layout.json"))
+    metrics = None
+    if config.kind != "search" or (run / "metrics.json").exists():
+        metrics = _parse(Metrics, _read(run / "metrics.json"), str(run / "metrics.json"))
+    search: tuple[SearchEpoch, ...] = ()
+    train: tuple[TrainEpoch, ...] = ()
+    if any(layout.image + layout.text) or (run / "history.jsonl").exists():  # a given layout of zeros trains nothing
+        search, train = _read_history(run / "history.jsonl")
+    for branch in BRANCHES:
+        layers = config.backbone.layers[branch] if config.backbone.layers else len(layout[branch])
+        if len(layout[branch]) != layers:
+            found = len(layout[branch])
+            raise DplError(f"{run / 'layout.json'}: {found} {branch} layers, but the backbone of config.json has {layers}")
+    options = _options(config, run / "config.json") if search else ()
+    for line in search:
+        for branch in BRANCHES:
+            if {len(row) for row in line.alphas[branch]} != {len(options)} or len(line.alphas[branch]) != len(layout[branch]):
+                expected = f"{len(layout[branch])} layers x {len(options)} options"
+                raise DplError(f"{run / 'history.jsonl'}: {branch} alphas of search epoch {line.epoch} are not {expected}")
+    return RunFolder(_printable(run.resolve().name), config, layout, metrics, options, search, train)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise DplError(f"{path}: cannot be read ({error.strerror}); a report needs a finished run") from None
+    except UnicodeDecodeError:
+        raise DplError(f"{path}: is not UTF-8 text") from None
+
+
+def _parse(model: type[Model], text: str, where: str) -> Model:
+    """`text` (JSON) as a `model`; the error names `where` and the first field that is wrong."""
+    try:
+        return model.model_validate(_printable(json.loads(text)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "content"
+        raise DplError(f"{where}: {field}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:
+        raise DplError(f"{where}: is not JSON ({error})") from None
+
+
+def _printable(value: Any) -> Any:
+    """`value` (from JSON) with U+FFFD for every character that a page cannot hold."""
+    if isinstance(value, str):
+        return _UNPRINTABLE.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return value
+
+
+def _read_history(path: Path) -> tuple[tuple[SearchEpoch, ...], tuple[TrainEpoch, ...]]:
+    """The lines of both stages by epoch; the last line of an epoch counts, since a resumed run may repeat one."""
+    search: dict[int, SearchEpoch] = {}
+    train: dict[int, TrainEpoch] = {}
+    for number, text in enumerate(_read(path).split("\n"), start=1):
+        if not text.strip():
+            continue
+        where = f"{path} line {number}"
+        stage = _parse(Stage, text, where).stage
+        if stage == "search":
+            line = _parse(SearchEpoch, text, where)
+            search[line.epoch] = line
+        elif stage == "train":
+            line = _parse(TrainEpoch, text, where)
+            train[line.epoch] = line
+    return tuple(search[epoch] for epoch in sorted(search)), tuple(train[epoch] for epoch in sorted(train))
+
+
+def _options(config: Config, path: Path) -> tuple[int, ...]:
+    """The context lengths the search chose from."""
+    search = config.settings.get("search")
+    options = search.get("options") if isinstance(search, dict) else None
+    if not isinstance(options, list) or not options or not all(type(option) is int for option in options):
+        raise DplError(f"{path}: settings.search.options must list the searched lengths, like [0, 1, 2]; got {options!r}")
+    return tuple(options)

@@ -1,0 +1,55 @@
+"""A report as a test reads it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+from dpl.reports.html import write_report
+
+VOID = {"meta", "link", "input"}
+BLOCKS = {"dt", "dd", "td", "th", "li", "p"}  # text after them is apart from text in them
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: visible text, all attributes, balanced tags, the contents of scripts and pictures."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.elements: list[str] = []
+        self.scripts: list[str] = []
+        self.stack: list[str] = []
+        self.feed(source)
+        self.close()
+        assert self.stack == []
+        self.pictures = [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", source, flags=re.DOTALL)]
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+        if tag in BLOCKS:
+            self.texts.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if "script" in self.stack:
+            self.scripts.append(data)
+        elif "style" not in self.stack:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.texts).replace("\u202f", " ").split())
+
+    def values(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def read(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
