@@ -3,10 +3,12 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,3 +154,28 @@ def test_ctrl_c_says_how_to_go_on(images: Path, checkpoint: Path, tmp_path: Path
     assert process.returncode == 130
     assert errors.splitlines()[-1] == f"dpl: stopped; go on with: dpl fit --resume {tmp_path / 'run'}"
     assert "Traceback" not in errors
+
+
+def test_a_run_begun_with_relative_paths_goes_on_from_elsewhere(images, checkpoint, tmp_path, monkeypatch, uninterrupted):
+    def stop(*_):
+        raise Killed
+
+    settings = replace(_settings(images, checkpoint, tmp_path / "run"), data=images.name)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.chdir(images.parent)
+        fit(settings, on_step=stop)
+    monkeypatch.chdir(tmp_path)
+    assert _outcome(resume(Path("run"))) == uninterrupted
+
+
+def test_images_that_changed_meanwhile_are_refused(images, checkpoint, tmp_path):
+    def stop(*_):
+        raise Killed
+
+    own = Path(shutil.copytree(images, tmp_path / "own"))
+    with pytest.raises(Killed):
+        fit(_settings(own, checkpoint, tmp_path / "run"), on_step=stop)
+    for path in (own / "red").iterdir():
+        path.rename(path.with_stem(f"new{path.stem}"))
+    with pytest.raises(DplError, match="run: the images in .*own have changed since the run began"):
+        resume(tmp_path / "run")

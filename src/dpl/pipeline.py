@@ -8,9 +8,9 @@ from typing import Any
 
 from dpl.backbones.loading import Backbone, load_backbone
 from dpl.classifier import Classifier, ZeroShot
-from dpl.config import RunConfig, checked
+from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, checked
 from dpl.data.fewshot import FewShot, sample
-from dpl.data.task import Augmentation, Task, load_task
+from dpl.data.task import BUILTIN, Augmentation, Task, load_task
 from dpl.errors import DplError
 from dpl.evaluate import evaluate_side_by_side
 from dpl.files import write_json
@@ -48,7 +48,7 @@ def fit(config: RunConfig, on_step: OnStep | None = None, say: Say = lambda _: N
 
     A `FitRun` searches and trains, a `SearchRun` only searches, a `TrainRun` trains in its given layout.
     """
-    config = checked(config)
+    config = _with_full_paths(checked(config))
     run = config.out or default_folder(config)
     check_new(run, config.overwrite)
     inputs = _load(config)
@@ -78,6 +78,15 @@ def default_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{Path(config.data).resolve().name}-{config.shots}shot-seed{config.seed}"
 
 
+def _with_full_paths(config: RunConfig) -> RunConfig:
+    """Folders by their full paths, so that the run can go on from anywhere."""
+    if config.data not in BUILTIN and Path(config.data).exists():
+        config = replace(config, data=str(Path(config.data).resolve()))
+    if isinstance(config, TrainRun) and Path(config.layout).exists():
+        config = replace(config, layout=str(Path(config.layout).resolve()))
+    return config
+
+
 def _load(config: RunConfig) -> _Inputs:
     task = load_task(config.data, strict=config.strict)
     if config.template:
@@ -93,9 +102,9 @@ def _load(config: RunConfig) -> _Inputs:
 
 def _given_layout(config: RunConfig, backbone: Backbone) -> PromptLayout | None:
     """The layout that a `TrainRun` names: a file, a run folder, or one length for all layers."""
-    given = getattr(config, "layout", None)
-    if given is None:
+    if not isinstance(config, TrainRun):
         return None
+    given = config.layout
     if given.isdecimal():
         return PromptLayout.uniform(int(given), backbone.image.depth, backbone.text.depth)
     path = Path(given)
@@ -115,11 +124,12 @@ def _go_on(run: Path, config: RunConfig, inputs: _Inputs, on_step: OnStep | None
     layout = _given_layout(config, backbone)
     if layout is None and (run / "layout.json").exists():
         layout = PromptLayout.load(run / "layout.json")
-    if layout is None:
+    if layout is None and isinstance(config, SearchRun | FitRun):
         stage = Stage("search", run, on_step)
         layout = search_layout(backbone, task, shots, config.search, stage=stage, **shared).layout
+    assert layout is not None  # every kind of run has one now
     save_layout(run, layout)
-    if hasattr(config, "train"):
+    if isinstance(config, TrainRun | FitRun):
         model = train_prompts(backbone, task, shots, layout, config.train, stage=Stage("train", run, on_step), **shared)
         save_prompts(run, model)
         write_json(run / "metrics.json", metrics(model, layout, task, config, on_step))

@@ -39,8 +39,12 @@ def check_new(run: Path, overwrite: bool) -> None:
 
 
 def is_run(run: Path) -> bool:
-    """Whether `run` holds a run of ours."""
-    return (run / "config.json").is_file() and "dpl" in (run / "config.json").read_text(errors="replace")
+    """Whether `run` holds a run of ours: a config.json that says so."""
+    try:
+        config = read_json(run / "config.json")
+    except DplError:
+        return False
+    return isinstance(config, dict) and {"dpl", "task", "backbone"} <= set(config)
 
 
 def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: Backbone) -> None:
