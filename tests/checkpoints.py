@@ -17,7 +17,7 @@ COLOURS = {"green": (30, 200, 30), "red": (200, 30, 30), "dark_blue": (30, 30, 2
 def save_checkpoint(folder: Path, seed: int = 0) -> Path:
     """Writes a random CLIP (2 layers a branch, 16 px, patch 8), its tokenizer and preprocessor to `folder`."""
     tokenizer = _tokenizer()
-    eos = tokenizer.eos_token_id
+    eos = len(tokenizer) - 1
     text = {"vocab_size": eos + 1, "bos_token_id": eos - 1, "eos_token_id": eos, "pad_token_id": eos}
     text |= {"hidden_size": 24, "intermediate_size": 32, "num_attention_heads": 3, "num_hidden_layers": 2}
     text |= {"max_position_embeddings": POSITIONS}

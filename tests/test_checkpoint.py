@@ -8,7 +8,7 @@ from dpl.checkpoint import Checkpoint
 from dpl.errors import DplError
 
 
-def _training(kind: str) -> tuple[nn.Module, torch.optim.Optimizer]:
+def _training(kind: str) -> tuple[nn.Linear, torch.optim.Optimizer]:
     torch.manual_seed(0)
     module = nn.Linear(3, 2)
     if kind == "sgd":

@@ -19,8 +19,8 @@ def test_every_preset_fits_every_kind_of_run(kind, name: str):
 
 def test_settings_come_back_from_json_as_they_were():
     config = FitRun("digits", out=Path("runs/x"), search=SearchConfig(options=(0, 2, 4)), train=TrainConfig(distill=0.5))
-    settings = asdict(config) | {"out": "runs/x"}
-    settings["search"]["options"] = [0, 2, 4]
+    search = asdict(config.search) | {"options": [0, 2, 4]}
+    settings = asdict(config) | {"out": "runs/x", "search": search}
     assert from_dict(FitRun, settings) == config
 
 

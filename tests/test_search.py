@@ -4,24 +4,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpl import DplError, SearchConfig, load_backbone, load_task, sample, search_layout
+from dpl import Backbone, DplError, SearchConfig, load_backbone, load_task, sample, search_layout
 from dpl.classifier import Classifier
 from dpl.data.batches import TrainingBatches
+from dpl.data.fewshot import FewShot
+from dpl.data.task import Task
 from dpl.data.transforms import decode
 from dpl.optimization import learning_rate
 from dpl.rng import generator
 from dpl.search import settled
 
+Parts = tuple[Backbone, Task, FewShot]
 CONFIG = SearchConfig(epochs=2, batch_size=8, validation_batch_size=6, options=(0, 1, 3), patience=0)
 
 
 @pytest.fixture(scope="module")
-def parts(checkpoint: Path, images: Path):
+def parts(checkpoint: Path, images: Path) -> Parts:
     task = load_task(str(images))
     return load_backbone(str(checkpoint)), task, sample(task, 4, 1)
 
 
-def test_a_search_is_the_bilevel_loop_written_out(parts):
+def test_a_search_is_the_bilevel_loop_written_out(parts: Parts):
     """The oracle: the same draws, torch's optimisers and full gradients, nothing of the project's loop."""
     backbone, task, shots = parts
     model = Classifier.mixture(backbone, task.class_names, task.templates[0], CONFIG.options, 0.05, 7)
@@ -52,7 +55,7 @@ def test_a_search_is_the_bilevel_loop_written_out(parts):
     assert [*found.layout.image, *found.layout.text] == rows
 
 
-def test_history_has_a_record_per_epoch(parts):
+def test_history_has_a_record_per_epoch(parts: Parts):
     history = search_layout(*parts, CONFIG).history
     assert [record["epoch"] for record in history] == [0, 1]
     for record in history:
@@ -62,14 +65,14 @@ def test_history_has_a_record_per_epoch(parts):
         assert all(0 <= count <= 2 for count in record["dominants"].values())
 
 
-def test_the_same_seed_finds_the_same_bits_and_another_seed_does_not(parts):
+def test_the_same_seed_finds_the_same_bits_and_another_seed_does_not(parts: Parts):
     def alphas(seed: int):
         return search_layout(*parts, CONFIG, seed=seed).history[-1]["alphas"]
 
     assert alphas(3) == alphas(3) != alphas(4)
 
 
-def test_a_search_leaves_the_backbone_as_it_was(parts):
+def test_a_search_leaves_the_backbone_as_it_was(parts: Parts):
     before = {key: value.clone() for key, value in parts[0].clip.state_dict().items()}
     search_layout(*parts, CONFIG)
     after = parts[0].clip.state_dict()
@@ -77,7 +80,7 @@ def test_a_search_leaves_the_backbone_as_it_was(parts):
     assert all(weight.grad is None for weight in parts[0].clip.parameters())
 
 
-def test_bad_options_are_refused(parts):
+def test_bad_options_are_refused(parts: Parts):
     with pytest.raises(DplError, match="options 1 2: must ascend from 0"):
         search_layout(*parts, SearchConfig(options=(1, 2)))
 
@@ -101,6 +104,6 @@ def test_a_layout_has_settled_when_neither_it_nor_its_alphas_move(layouts, diffe
     assert not settled(_history(layouts, differences), patience=0)
 
 
-def test_a_search_stops_early_once_settled(parts):
+def test_a_search_stops_early_once_settled(parts: Parts):
     config = SearchConfig(epochs=9, batch_size=12, options=(0, 1), alpha_lr=1e-9, patience=2)
     assert len(search_layout(*parts, config).history) == 2

@@ -4,25 +4,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpl import PromptLayout, TrainConfig, evaluate_classifier, load_backbone, load_task, sample, train_prompts
+from dpl import Backbone, PromptLayout, TrainConfig, evaluate_classifier, load_backbone, load_task, sample, train_prompts
 from dpl.classifier import Classifier, ZeroShot
 from dpl.data.batches import TrainingBatches
+from dpl.data.fewshot import FewShot
+from dpl.data.task import Task
 from dpl.optimization import learning_rate
 from dpl.stage import Stage
 from dpl.train import distillation
 
+Parts = tuple[Backbone, Task, FewShot]
 CONFIG = TrainConfig(epochs=2, batch_size=8)
 LAYOUT = PromptLayout((2, 0), (0, 3))
 
 
 @pytest.fixture(scope="module")
-def parts(checkpoint: Path, images: Path):
+def parts(checkpoint: Path, images: Path) -> Parts:
     task = load_task(str(images))
     return load_backbone(str(checkpoint)), task, sample(task, 4, 1)
 
 
 @pytest.mark.parametrize("distill", [0.0, 2.0])
-def test_training_is_the_plain_loop_written_out(parts, distill: float):
+def test_training_is_the_plain_loop_written_out(parts: Parts, distill: float):
     backbone, task, shots = parts
     config = TrainConfig(epochs=2, batch_size=8, distill=distill)
     model = Classifier.fixed(backbone, task.class_names, task.templates[0], LAYOUT, 0.05, 7)
@@ -43,25 +46,25 @@ def test_training_is_the_plain_loop_written_out(parts, distill: float):
         torch.testing.assert_close(actual, expected, msg=name)
 
 
-def test_without_distillation_there_is_no_teacher(parts, monkeypatch: pytest.MonkeyPatch):
+def test_without_distillation_there_is_no_teacher(parts: Parts, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("dpl.train.ZeroShot", None)
     train_prompts(*parts, LAYOUT, CONFIG)
 
 
-def test_training_learns_the_training_shots(parts):
+def test_training_learns_the_training_shots(parts: Parts):
     backbone, task, shots = parts
     model = train_prompts(backbone, task, shots, PromptLayout.uniform(4, 2, 2), TrainConfig(epochs=40, batch_size=12, lr=0.02))
     plain = ZeroShot(backbone, task.class_names, task.templates[:1])
     assert evaluate_classifier(model, task.test).accuracy >= 0.9 > evaluate_classifier(plain, task.test).accuracy
 
 
-def test_a_layout_of_zeros_is_not_trained(parts):
+def test_a_layout_of_zeros_is_not_trained(parts: Parts):
     stage = Stage("train")
     model = train_prompts(*parts, PromptLayout.uniform(0, 2, 2), CONFIG, stage=stage)
     assert sum(parameter.numel() for parameter in model.parameters()) == 0 and stage.history == []
 
 
-def test_history_has_a_record_per_epoch(parts):
+def test_history_has_a_record_per_epoch(parts: Parts):
     stage = Stage("train")
     train_prompts(*parts, LAYOUT, CONFIG, stage=stage)
     assert [record["epoch"] for record in stage.history] == [0, 1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from dpl.prompts.inject import attach
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
 from dpl.rng import generator
+
+Prompts = TypeVar("Prompts", bound=FixedPrompts | PromptMixture)
 
 
 class ClipClassifier(nn.Module):
@@ -64,7 +67,7 @@ class ZeroShot(ClipClassifier):
         return self._text_features
 
 
-class Classifier(ClipClassifier):
+class Classifier(ClipClassifier, Generic[Prompts]):
     """The frozen model with prompts in both branches.
 
     Only the prompts are parameters: the state dict holds them and nothing of the backbone. Many classifiers may share one
@@ -76,25 +79,26 @@ class Classifier(ClipClassifier):
         backbone: Backbone,
         class_names: Sequence[str],
         template: str,
-        image: FixedPrompts | PromptMixture,
-        text: FixedPrompts | PromptMixture,
+        image: Prompts,
+        text: Prompts,
     ) -> None:
         super().__init__(backbone, class_names)
         self.template = template
-        self.image, self.text = image.to(backbone.device), text.to(backbone.device)
+        self.image: Prompts = image.to(backbone.device)
+        self.text: Prompts = text.to(backbone.device)
         self._ids = backbone.tokenize([template.format(name) for name in class_names])
         self._is_attached = False
 
-    @classmethod
+    @staticmethod
     def fixed(
-        cls, backbone: Backbone, class_names: Sequence[str], template: str, layout: PromptLayout, std: float, seed: int
-    ) -> "Classifier":
+        backbone: Backbone, class_names: Sequence[str], template: str, layout: PromptLayout, std: float, seed: int
+    ) -> "Classifier[FixedPrompts]":
         """Fresh prompts N(0, std^2) in `layout`."""
         image, text = (
             FixedPrompts(lengths, branch.width, std, generator(seed, "prompts", branch.name))
             for branch, lengths in ((backbone.image, layout.image), (backbone.text, layout.text))
         )
-        return cls(backbone, class_names, template, image, text)
+        return Classifier(backbone, class_names, template, image, text)
 
     @classmethod
     def mixture(
@@ -105,13 +109,13 @@ class Classifier(ClipClassifier):
         options: Sequence[int],
         std: float,
         seed: int,
-    ) -> "Classifier":
+    ) -> "Classifier[PromptMixture]":
         """The search's classifier: a mixture over `options` in every layer, prompts at N(0, std^2)."""
         image, text = (
             PromptMixture(branch.depth, options, branch.width, std, generator(seed, "mixture", branch.name))
             for branch in (backbone.image, backbone.text)
         )
-        return cls(backbone, class_names, template, image, text)
+        return Classifier(backbone, class_names, template, image, text)
 
     @property
     def layout(self) -> PromptLayout:

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 from annotated_types import Ge, Gt
@@ -138,7 +138,7 @@ Config = TypeVar("Config", bound=RunConfig)
 def preset(kind: type[Config], name: str, data: str) -> Config:
     """The settings of the preset `name` for a run of this kind; the parts that it does not have are left out."""
     fields = kind.__dataclass_fields__
-    return kind(data=data, preset=name, **{key: value for key, value in PRESETS[name].items() if key in fields})
+    return kind(data=data, preset=cast(PresetName, name), **{key: value for key, value in PRESETS[name].items() if key in fields})
 
 
 def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:

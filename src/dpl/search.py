@@ -18,6 +18,7 @@ from dpl.data.task import Task
 from dpl.data.transforms import decode
 from dpl.optimization import descend, learning_rate, prompt_optimizer, set_learning_rate
 from dpl.prompts.layout import PromptLayout
+from dpl.prompts.modules import PromptMixture
 from dpl.rng import generator
 from dpl.stage import Stage
 
@@ -85,7 +86,7 @@ def search_layout(
     return SearchResult(layout, tuple(stage.history))
 
 
-def _alphas(model: Classifier) -> dict[str, list[list[float]]]:
+def _alphas(model: Classifier[PromptMixture]) -> dict[str, list[list[float]]]:
     """The raw alphas of both branches, layers x options."""
     return {"image": model.image.alphas.tolist(), "text": model.text.alphas.tolist()}
 

@@ -1,6 +1,7 @@
 """One transformer of a backbone as the prompts see it: its layers, each with LN1 and an attention with K and V."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -11,8 +12,8 @@ from dpl.errors import DplError
 class Layer:
     """A transformer layer: `norm` is its LN1, `attention` has `k_proj` and `v_proj`."""
 
-    norm: nn.Module
-    attention: nn.Module
+    norm: nn.LayerNorm
+    attention: Any
 
 
 class Branch:
@@ -20,7 +21,8 @@ class Branch:
 
     def __init__(self, name: str, transformer: nn.Module) -> None:
         """Reads the layers of `transformer` (a CLIP image or text model); `DplError` where it has none that fit."""
-        self.name, self.transformer = name, transformer
+        self.name: str = name
+        self.transformer: Any = transformer
         blocks = getattr(getattr(transformer, "encoder", None), "layers", ())
         try:
             self.layers = tuple(Layer(block.layer_norm1, block.self_attn) for block in blocks)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from dpl.backbones.branch import Branch
 from dpl.errors import DplError
@@ -49,7 +50,7 @@ class Backbone:
 
         Raises `DplError` for a text that does not fit the backbone's positions, rather than cutting its end off.
         """
-        limit = self.clip.config.text_config.max_position_embeddings
+        limit = self.clip.text_model.config.max_position_embeddings
         ids = self.tokenizer(list(texts), padding=True, return_tensors="pt", verbose=False)["input_ids"]
         if ids.shape[1] > limit:
             lengths = [len(self.tokenizer(text, verbose=False)["input_ids"]) for text in texts]
@@ -80,13 +81,15 @@ def load_backbone(name: str = "tiny", device: str = "auto") -> Backbone:
         raise DplError(f"backbone {name}: is a {config.model_type!r} checkpoint, not a CLIP with both branches")
     if not any(folder.glob("*.safetensors")):
         raise DplError(f"backbone {name}: {folder} has no *.safetensors weights; pickled ones are never loaded, convert them")
-    clip = _load_weights(name, folder)
+    clip = _load_weights(name, folder).eval().requires_grad_(False)
+    torch.nn.Module.to(clip, _device(device))
     mean, std = _normalisation(folder)
+    vision: Any = clip.vision_model.config
     return Backbone(
         name=name,
-        clip=clip.to(_device(device)).eval().requires_grad_(False),
+        clip=clip,
         tokenizer=_load_tokenizer(name, folder),
-        image_size=clip.config.vision_config.image_size,
+        image_size=vision.image_size,
         mean=mean,
         std=std,
         image=Branch("image", clip.vision_model),
@@ -114,7 +117,7 @@ def _folder(name: str) -> Path:
 
 def _load_weights(name: str, folder: Path) -> CLIPModel:
     try:
-        clip, info = CLIPModel.from_pretrained(
+        loaded: Any = CLIPModel.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
@@ -125,6 +128,7 @@ def _load_weights(name: str, folder: Path) -> CLIPModel:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DplError(f"backbone {name}: the weights in {folder} cannot be read ({_first_line(error)})") from None
+    clip, info = loaded
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise DplError(f"backbone {name}: {len(missing)} weights are missing in {folder}, the first is {missing[0]}")

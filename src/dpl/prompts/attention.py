@@ -61,12 +61,12 @@ def mixture_attention(
     which is the method's formula with the sums kept as logarithms: no row maximum over all options is needed, so an option
     whose scores are far larger than the others' cannot underflow them. Scores and their sums are fp32 at least.
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
     wide = torch.promote_types(query.dtype, torch.float32)
-    scores = (query @ key.transpose(-1, -2)).to(wide) * scale
+    scores = (query @ key.transpose(-1, -2)).to(wide) * factor
     if mask is not None:
         scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    prompt_scores = (query @ prompt_key.transpose(-1, -2)).to(wide) * scale
+    prompt_scores = (query @ prompt_key.transpose(-1, -2)).to(wide) * factor
     # Subtracting what all options share changes nothing but rounding: exp(scores - lse) then sums to 1 more exactly.
     shift = scores.detach().amax(dim=-1, keepdim=True).nan_to_num(neginf=0.0)
     scores, prompt_scores = scores - shift, prompt_scores - shift

@@ -26,12 +26,12 @@ _HUNG = "_dpl_prompts"  # the attribute on an attention module
 class _Hung:
     """What hangs on an attention module: the layer's LN1 and its prompts. No nn.Module, so that nothing is registered."""
 
-    def __init__(self, norm: nn.Module, layer: LayerPrompts) -> None:
+    def __init__(self, norm: nn.LayerNorm, layer: LayerPrompts) -> None:
         self.norm, self.layer = norm, layer
 
 
 def _prompted_attention(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -1,6 +1,7 @@
 """The learned part of one branch: fixed prompts of a layout, or the searchable mixture over prompt options."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -70,7 +71,8 @@ class FixedPrompts(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(LayerPrompts(length, width, std, generator) for length in lengths)
+        layers = nn.ModuleList(LayerPrompts(length, width, std, generator) for length in lengths)
+        self.layers = cast(Sequence[LayerPrompts], layers)
 
 
 class PromptMixture(nn.Module):
@@ -90,7 +92,8 @@ class PromptMixture(nn.Module):
     ) -> None:
         super().__init__()
         self.options = check_options(options)
-        self.layers = nn.ModuleList(MixtureLayer(self.options, width, std, generator) for _ in range(depth))
+        layers = nn.ModuleList(MixtureLayer(self.options, width, std, generator) for _ in range(depth))
+        self.layers = cast(Sequence[MixtureLayer], layers)
 
     @property
     def alphas(self) -> Float[Tensor, "layers options"]:
