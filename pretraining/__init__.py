@@ -1,0 +1,1 @@
+"""How the embedded backbone `tiny` was made: a CLIP trained from scratch on rendered image-caption pairs."""
