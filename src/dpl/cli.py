@@ -1,6 +1,7 @@
 """The command `dpl`: an explicit table of commands; heavy imports only where a command needs them."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,9 @@ A stopped fit, search or train goes on with  dpl fit --resume RUN.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0, 2 for bad input (told in one line), 130 for Ctrl-C."""
+    # Threads that spin while they wait make a step three times slower where another program wants the cores too, and
+    # save a tenth of it where none does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(HELP, end="")

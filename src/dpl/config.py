@@ -24,11 +24,11 @@ class PromptOptimization:
 
     epochs: Count
     """Passes over the training shots."""
-    batch_size: Count = 32
+    batch_size: Count = 16
     """Training images per step."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with momentum 0.9."""
-    lr: Rate = 5e-3
+    lr: Rate = 1e-2
     """Learning rate at the top of the cosine."""
     weight_decay: RateOrZero = 5e-4
     """Weight decay of the prompts."""
@@ -48,7 +48,7 @@ class SearchConfig(PromptOptimization):
     """Passes over the training shots, at most."""
     options: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
     """Context lengths a layer may choose from, ascending from 0."""
-    validation_batch_size: Count = 32
+    validation_batch_size: Count = 16
     """Validation images per step of the alphas, drawn anew each step."""
     alpha_lr: Rate = 3e-2
     """Learning rate of the alphas (Adam, betas 0.5 and 0.999)."""
