@@ -44,7 +44,7 @@ class PromptOptimization:
 class SearchConfig(PromptOptimization):
     """The search stage: alphas and prompts in turn."""
 
-    epochs: Count = 30
+    epochs: Count = 20
     """Passes over the training shots, at most."""
     options: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
     """Context lengths a layer may choose from, ascending from 0."""
@@ -60,7 +60,7 @@ class SearchConfig(PromptOptimization):
 class TrainConfig(PromptOptimization):
     """The training stage: fresh prompts in the found layout."""
 
-    epochs: Count = 60
+    epochs: Count = 80
     """Passes over the training shots."""
     distill: RateOrZero = 0.0
     """Weight of KL(zero-shot teacher with the template ensemble || student) in the loss; 0: no teacher."""
