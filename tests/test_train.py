@@ -76,3 +76,12 @@ def test_distillation_is_zero_only_for_the_teachers_own_logits():
     teacher = torch.tensor([[2.0, 0.0, 1.0]])
     assert distillation(teacher + 3, teacher).item() == pytest.approx(0, abs=1e-7)
     assert distillation(torch.zeros(1, 3), teacher).item() > 0.01
+
+
+def test_a_few_epochs_on_the_embedded_backbone_beat_zero_shot_on_real_digits():
+    backbone, task = load_backbone("tiny"), load_task("digits")
+    layout = PromptLayout.uniform(4, backbone.image.depth, backbone.text.depth)
+    model = train_prompts(backbone, task, sample(task, 16, 1), layout, TrainConfig(epochs=8))
+    plain = ZeroShot(backbone, task.class_names, task.templates[:1])
+    tuned, frozen = (evaluate_classifier(classifier, task.test).accuracy for classifier in (model, plain))
+    assert tuned >= 0.85 and tuned >= frozen + 0.15
