@@ -42,6 +42,11 @@ def test_a_setting_out_of_range_is_named_as_it_is_typed(changes: dict, message: 
         checked(replace(FitRun("digits"), **changes))
 
 
+def test_distill_needs_no_prefix():
+    config = parse_run("fit", ["digits", "--distill", "0.5"])
+    assert isinstance(config, FitRun) and config.train.distill == 0.5
+
+
 @pytest.mark.parametrize(
     ("kind", "config"),
     [

@@ -62,7 +62,7 @@ class TrainConfig(PromptOptimization):
 
     epochs: Count = 80
     """Passes over the training shots."""
-    distill: RateOrZero = 0.0
+    distill: Annotated[RateOrZero, tyro.conf.arg(aliases=["--distill"])] = 0.0
     """Weight of KL(zero-shot teacher with the template ensemble || student) in the loss; 0: no teacher."""
 
 
