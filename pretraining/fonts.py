@@ -46,7 +46,8 @@ PACKAGES = """
 HELD_OUT = """
     fonts-breip fonts-dkg-handwriting fonts-humor-sans fonts-dancingscript fonts-lato fonts-ebgaramond fonts-go fonts-lobster
     fonts-staypuft fonts-ocr-b fonts-seto fonts-quicksand fonts-courier-prime fonts-jura""".split()  # noqa: SIM905
-# Text faces: what is printed, not written. Training and scoring use these alone, so that handwriting stays unseen.
+# Text faces: what is printed, not written. Training and scoring use these alone, so that handwriting stays unseen
+# (but for Abecedario, a school script in fonts-linex).
 PRINT = """
     fonts-3270 fonts-averia-sans-gwf fonts-averia-serif-gwf fonts-bebas-neue fonts-cabin fonts-cantarell fonts-clear-sans
     fonts-cmu fonts-comfortaa fonts-courier-prime fonts-crosextra-caladea fonts-crosextra-carlito fonts-dejavu-core
