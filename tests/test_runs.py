@@ -6,6 +6,7 @@ import torch
 
 from dpl import Classifier, DplError, PromptLayout, load_backbone, load_run, save_run
 from dpl.pipeline import resume
+from dpl.runs import class_features, save_prompts
 from tests.checkpoints import save_checkpoint
 
 NAMES, LAYOUT = ("red", "blue"), PromptLayout((2, 0), (0, 3))
@@ -23,6 +24,33 @@ def test_a_saved_classifier_comes_back_the_same(model: Classifier, tmp_path: Pat
     assert torch.equal(again(pixels), model(pixels))
     assert (again.class_names, again.template, again.layout) == (NAMES, "a photo of a {}.", LAYOUT)
     assert (tmp_path / "run" / "prompts.safetensors").stat().st_size < 2000
+
+
+def test_class_features_are_read_back_and_not_computed(model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    expected = model.text_features()
+    save_run(tmp_path / "run", model)
+    again = load_run(tmp_path / "run")
+    monkeypatch.setattr(Classifier, "text_features", None)
+    assert torch.equal(class_features(tmp_path / "run", again), expected)
+
+
+@pytest.mark.parametrize("change", ["other prompts", "other classes", "no file", "a broken file"])
+def test_class_features_of_something_else_are_computed_anew(model: Classifier, tmp_path: Path, change: str):
+    run = tmp_path / "run"
+    save_run(run, model)
+    stored = run / "class_features.safetensors"
+    if change == "other prompts":
+        with torch.no_grad():
+            model.text.layers[1].prompts += 1
+        save_prompts(run, model)
+    elif change == "other classes":
+        model = Classifier(model.backbone, ["green", "blue"], model.template, model.image, model.text)
+    elif change == "no file":
+        stored.unlink()
+    else:
+        stored.write_bytes(b"nothing")
+    with torch.no_grad():
+        assert torch.equal(class_features(run, model), model.text_features())
 
 
 def test_nothing_is_saved_over(model: Classifier, tmp_path: Path):

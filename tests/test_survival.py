@@ -16,7 +16,7 @@ import pytest
 from dpl import DplError, FitRun, SearchConfig, TrainConfig, fit
 from dpl.pipeline import resume
 
-RESULTS = ("layout.json", "metrics.json", "prompts.safetensors")
+RESULTS = ("class_features.safetensors", "layout.json", "metrics.json", "prompts.safetensors")
 
 
 class Killed(BaseException):

@@ -14,6 +14,7 @@ from dpl.data.transforms import normalise
 from dpl.prompts.inject import attach
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.prompts.texts import Texts
 from dpl.rng import generator
 
 Prompts = TypeVar("Prompts", bound=FixedPrompts | PromptMixture)
@@ -25,6 +26,11 @@ class ClipClassifier(nn.Module):
     def __init__(self, backbone: Backbone, class_names: Sequence[str]) -> None:
         super().__init__()
         self.backbone, self.class_names = backbone, tuple(class_names)
+
+    @property
+    def image_encoder(self) -> object:
+        """What decides `image_features`: classifiers with the same one embed an image alike. The frozen backbone, or prompts."""
+        return self.backbone
 
     def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
         """Image embeddings of unit length, of uint8 pixels of the backbone's image size."""
@@ -46,6 +52,11 @@ class ClipClassifier(nn.Module):
         return self.logits(self.image_features(pixels), self.text_features())
 
 
+def sentences(template: str, class_names: Sequence[str]) -> list[str]:
+    """The template with every class name in its {}."""
+    return [template.format(name) for name in class_names]
+
+
 class ZeroShot(ClipClassifier):
     """The frozen model itself; text averaged over `templates`: normalise(mean of normalise(text)), as CLIP's own ensemble."""
 
@@ -53,9 +64,20 @@ class ZeroShot(ClipClassifier):
         super().__init__(backbone, class_names)
         self.templates = tuple(templates)
         with torch.no_grad():
-            texts = [backbone.tokenize([template.format(name) for name in class_names]) for template in templates]
-            features = torch.stack([F.normalize(backbone.text_features(ids)) for ids in texts])
+            features = torch.stack([self._embedded(template) for template in self.templates])
             self._text_features = F.normalize(features.mean(dim=0))
+
+    def _embedded(self, template: str) -> Float[Tensor, "classes dim"]:
+        branch = self.backbone.text
+        texts, nothing = (
+            Texts(self.backbone, sentences(template, self.class_names)),
+            FixedPrompts([0] * branch.depth, branch.width),
+        )
+        attachment = texts.attach(nothing)
+        try:
+            return F.normalize(texts.features(nothing))
+        finally:
+            attachment.detach()
 
     @torch.no_grad()
     def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
@@ -86,7 +108,7 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         self.template = template
         self.image: Prompts = image.to(backbone.device)
         self.text: Prompts = text.to(backbone.device)
-        self._ids = backbone.tokenize([template.format(name) for name in class_names])
+        self._texts = Texts(backbone, sentences(template, class_names))
         self._is_attached = False
 
     @staticmethod
@@ -118,6 +140,11 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         return Classifier(backbone, class_names, template, image, text)
 
     @property
+    def image_encoder(self) -> object:
+        """The image prompts, or the frozen backbone where there are none."""
+        return self.image if any(self.layout.image) else self.backbone
+
+    @property
     def layout(self) -> PromptLayout:
         """How many prompt rows each layer has."""
         image, text = ([layer.prompts.shape[0] for layer in prompts.layers] for prompts in (self.image, self.text))
@@ -130,8 +157,8 @@ class Classifier(ClipClassifier, Generic[Prompts]):
             yield
             return
         with ExitStack() as stack:
-            for branch, prompts in ((self.backbone.image, self.image), (self.backbone.text, self.text)):
-                stack.callback(attach(branch, prompts).detach)
+            stack.callback(attach(self.backbone.image, self.image).detach)
+            stack.callback(self._texts.attach(self.text).detach)
             self._is_attached = True
             try:
                 yield
@@ -146,4 +173,4 @@ class Classifier(ClipClassifier, Generic[Prompts]):
     def text_features(self) -> Float[Tensor, "classes dim"]:
         """Class embeddings of unit length, with the text prompts."""
         with self.attached():
-            return F.normalize(self.backbone.text_features(self._ids))
+            return F.normalize(self._texts.features(self.text))

@@ -94,6 +94,8 @@ class RunConfig:
     """Refuse unreadable images instead of leaving them out with a note."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the backbone's layers compute in (prompts, alphas, logits: always fp32); auto: bf16 where it is faster."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,26 @@
 """Evaluation: what a classifier gets right on images it has not seen, and how sure one can be of it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from scipy.stats import binomtest
 
 from dpl.classifier import ClipClassifier
+from dpl.data.ahead import while_computing
 from dpl.data.task import Item
 from dpl.data.transforms import decode, eval_pixels
 from dpl.errors import DplError
 from dpl.stage import OnStep
 
 BATCH_SIZE = 128
+
+ClassFeatures = Float[torch.Tensor, "classes dim"]
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,29 @@ def evaluate_classifier(model: ClipClassifier, items: Sequence[Item]) -> Evaluat
 
 @torch.no_grad()
 def evaluate_side_by_side(
-    models: Sequence[ClipClassifier], items: Sequence[Item], on_step: OnStep | None = None
+    models: Sequence[ClipClassifier],
+    items: Sequence[Item],
+    on_step: OnStep | None = None,
+    known: Mapping[ClipClassifier, ClassFeatures] | None = None,
 ) -> list[Evaluation]:
-    """`evaluate_classifier` of several models of the same classes and image size; every image is decoded once."""
+    """`evaluate_classifier` of several models of the same classes and image size, in one pass over the images.
+
+    Every image is decoded once, in threads that run ahead of the models, and embedded once for all models that embed it
+    alike. `known` are class embeddings that need not be computed.
+    """
     if not items:
         raise DplError("nothing to evaluate: there are no test images")
-    texts = [model.text_features() for model in models]
+    texts = [known[model] if known and model in known else model.text_features() for model in models]
     predictions: list[list[torch.Tensor]] = [[] for _ in models]
-    for start in range(0, len(items), BATCH_SIZE):
-        pixels = decode(items[start : start + BATCH_SIZE], models[0].backbone.image_size)
+    starts = range(0, len(items), BATCH_SIZE)
+    backbone = models[0].backbone
+    batches = (decode(items[start : start + BATCH_SIZE], backbone.image_size) for start in starts)
+    for start, pixels in zip(starts, while_computing(backbone.device, batches), strict=True):
+        embedded: dict[int, torch.Tensor] = {}
         for model, text, own in zip(models, texts, predictions, strict=True):
-            own.append(model.logits(model.image_features(pixels), text).argmax(dim=-1).cpu())
+            key = id(model.image_encoder)
+            images = embedded[key] = embedded[key] if key in embedded else model.image_features(pixels)
+            own.append(model.logits(images, text).argmax(dim=-1).cpu())
         if on_step:
             on_step("evaluate", min(start + BATCH_SIZE, len(items)), len(items), {})
     labels = np.array([item.label for item in items])
@@ -84,11 +100,25 @@ def evaluate_side_by_side(
 
 
 @torch.no_grad()
-def predict(model: ClipClassifier, images: Sequence[Image.Image], top: int = 1) -> list[list[tuple[str, float]]]:
-    """The `top` most probable classes of each RGB image with their probabilities, best first."""
+def predict(
+    model: ClipClassifier, images: Sequence[Image.Image], top: int = 1, text_features: ClassFeatures | None = None
+) -> list[list[tuple[str, float]]]:
+    """The `top` most probable classes of each RGB image with their probabilities, best first.
+
+    `text_features` are the class embeddings, where they are known; computed otherwise.
+    """
     if not images:
         return []
     pixels = torch.stack([eval_pixels(image, model.backbone.image_size) for image in images])
-    best = model(pixels).softmax(dim=-1).topk(min(top, len(model.class_names)), dim=-1)
+    return most_probable(model, pixels, top, model.text_features() if text_features is None else text_features)
+
+
+@torch.no_grad()
+def most_probable(
+    model: ClipClassifier, pixels: UInt8[torch.Tensor, "images 3 size size"], top: int, text_features: ClassFeatures
+) -> list[list[tuple[str, float]]]:
+    """`predict` of pixels as the backbone takes them."""
+    logits = model.logits(model.image_features(pixels), text_features)
+    best = logits.softmax(dim=-1).topk(min(top, len(model.class_names)), dim=-1)
     rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [[(model.class_names[i], p) for i, p in zip(indices, values, strict=True)] for indices, values in rows]

@@ -1,7 +1,8 @@
 """The prompts' optimiser and its schedule, as a formula per epoch."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -35,6 +36,19 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Sets the rate of all parameter groups."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+@contextmanager
+def frozen(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, a forward computes nothing that only the gradients of `parameters` would need."""
+    changed = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in changed:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in changed:
+            parameter.requires_grad_(True)
 
 
 def descend(loss: Tensor, optimizer: Optimizer, clip_norm: float = 0.0, where: str = "") -> float:

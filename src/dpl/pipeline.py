@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dpl.backbones.loading import Backbone, load_backbone
-from dpl.classifier import Classifier, ZeroShot
+from dpl.classifier import Classifier, ZeroShot, sentences
 from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, checked
 from dpl.data.fewshot import FewShot, sample
 from dpl.data.task import BUILTIN, Augmentation, Task, load_task
 from dpl.errors import DplError
-from dpl.evaluate import evaluate_side_by_side
+from dpl.evaluate import ClassFeatures, evaluate_side_by_side
 from dpl.files import write_json
 from dpl.prompts.layout import PromptLayout
 from dpl.reports.html import write_report
@@ -23,6 +23,7 @@ from dpl.runs import (
     is_run,
     item_names,
     read_config,
+    save_class_features,
     save_layout,
     save_prompts,
     settings_of,
@@ -94,9 +95,9 @@ def _load(config: RunConfig) -> _Inputs:
     if config.augmentation != "task":
         task = replace(task, augmentation=AUGMENTATIONS[config.augmentation])
     shots = sample(task, config.shots, config.seed)
-    backbone = load_backbone(config.backbone, config.device)
+    backbone = load_backbone(config.backbone, config.device, config.precision)
     for template in task.templates:  # a text that is too long is bad input too: say so before anything is written
-        backbone.tokenize([template.format(name) for name in task.class_names])
+        backbone.tokenize(sentences(template, task.class_names))
     return _Inputs(task, shots, backbone)
 
 
@@ -132,18 +133,19 @@ def _go_on(run: Path, config: RunConfig, inputs: _Inputs, on_step: OnStep | None
     if isinstance(config, TrainRun | FitRun):
         model = train_prompts(backbone, task, shots, layout, config.train, stage=Stage("train", run, on_step), **shared)
         save_prompts(run, model)
-        write_json(run / "metrics.json", metrics(model, layout, task, config, on_step))
+        class_features = save_class_features(run, model)
+        write_json(run / "metrics.json", metrics(model, class_features, task, config, on_step))
     write_report(run)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     return run
 
 
 def metrics(
-    model: Classifier, layout: PromptLayout, task: Task, config: RunConfig, on_step: OnStep | None = None
+    model: Classifier, class_features: ClassFeatures, task: Task, config: RunConfig, on_step: OnStep | None = None
 ) -> dict[str, Any]:
     """What metrics.json holds: accuracies (0-1) of the tuned and the frozen model on the test images, and the sizes."""
     frozen = [ZeroShot(model.backbone, task.class_names, templates) for templates in (task.templates[:1], task.templates)]
-    tuned, plain, ensemble = evaluate_side_by_side([model, *frozen], task.test, on_step)
+    tuned, plain, ensemble = evaluate_side_by_side([model, *frozen], task.test, on_step, {model: class_features})
     return {
         "accuracy": tuned.accuracy,
         "accuracy_interval": tuned.interval,
@@ -155,7 +157,7 @@ def metrics(
         "shots": config.shots,
         "seed": config.seed,
         "test_images": len(task.test),
-        "layout_tokens": layout.tokens,
+        "layout_tokens": model.layout.tokens,
         "trainable_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "per_class": [
             {

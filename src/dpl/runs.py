@@ -1,17 +1,22 @@
 """The run folder: what a person or a program needs of a run, and nothing else."""
 
+import hashlib
+import json
 import platform
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from safetensors import SafetensorError
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
+from torch import Tensor
 
-from dpl.backbones.loading import Backbone, load_backbone
+from dpl.backbones.loading import Backbone, Precision, load_backbone
 from dpl.classifier import Classifier
 from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, command, from_dict
 from dpl.data.fewshot import FewShot
@@ -21,7 +26,15 @@ from dpl.files import read_json, write_bytes, write_json, write_text
 from dpl.prompts.layout import PromptLayout
 
 KINDS: dict[str, type[RunConfig]] = {"fit": FitRun, "search": SearchRun, "train": TrainRun}
-_FILES = ("layout.json", "prompts.safetensors", "metrics.json", "history.jsonl", "report.html", "config.json")
+_FILES = (
+    "layout.json",
+    "prompts.safetensors",
+    "class_features.safetensors",
+    "metrics.json",
+    "history.jsonl",
+    "report.html",
+    "config.json",
+)
 
 
 def check_new(run: Path, overwrite: bool) -> None:
@@ -81,6 +94,7 @@ def _describe(backbone: Backbone, task: str, class_names: Sequence[str], templat
             "name": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
             "fingerprint": backbone.fingerprint,
             "image_size": backbone.image_size,
+            "precision": backbone.precision,
             "layers": {"image": backbone.image.depth, "text": backbone.text.depth},
             "width": {"image": backbone.image.width, "text": backbone.text.width},
         },
@@ -127,6 +141,7 @@ def save_run(run: Path | str, model: Classifier) -> None:
     write_json(run / "config.json", _describe(model.backbone, run.name, model.class_names, [model.template]))
     save_layout(run, model.layout)
     save_prompts(run, model)
+    save_class_features(run, model)
 
 
 def save_layout(run: Path, layout: PromptLayout) -> None:
@@ -140,7 +155,37 @@ def save_prompts(run: Path, model: Classifier) -> None:
     write_bytes(run / "prompts.safetensors", save(tensors))
 
 
-def load_run(run: Path | str, backbone: str | None = None, device: str = "auto") -> Classifier:
+@torch.no_grad()
+def save_class_features(run: Path, model: Classifier) -> Float[Tensor, "classes dim"]:
+    """Computes the class embeddings and writes them to class_features.safetensors, beside what they were computed from."""
+    features = model.text_features()
+    tensors = {"class_features": features.cpu().contiguous()}
+    write_bytes(run / "class_features.safetensors", save(tensors, metadata={"of": _sources(run, model)}))
+    return features
+
+
+@torch.no_grad()
+def class_features(run: Path, model: Classifier) -> Float[Tensor, "classes dim"]:
+    """The class embeddings of `run`, as stored; computed where there are none, or not of these prompts, classes and backbone."""
+    try:
+        with safe_open(run / "class_features.safetensors", framework="pt") as file:
+            if (file.metadata() or {}).get("of") == _sources(run, model):
+                return file.get_tensor("class_features").to(model.backbone.device)
+    except (OSError, SafetensorError):
+        pass
+    return model.text_features()
+
+
+def _sources(run: Path, model: Classifier) -> str:
+    """SHA-256 of all that the class embeddings depend on."""
+    digest = hashlib.sha256((run / "prompts.safetensors").read_bytes())
+    digest.update(json.dumps([model.class_names, model.template, model.backbone.fingerprint]).encode())
+    return digest.hexdigest()
+
+
+def load_run(
+    run: Path | str, backbone: str | None = None, device: str = "auto", precision: Precision | Literal["auto"] = "auto"
+) -> Classifier:
     """The trained classifier of a run folder; needs the folder and the backbone only.
 
     `backbone` says where the backbone is now, if it moved. Raises `DplError` where the run is not trained (yet), is no run,
@@ -150,7 +195,7 @@ def load_run(run: Path | str, backbone: str | None = None, device: str = "auto")
     config = read_config(run)
     if not (run / "prompts.safetensors").is_file():
         raise DplError(f"{run}: has no trained prompts; finish it with dpl fit --resume {run}, or use dpl train")
-    loaded = load_backbone(backbone or config["backbone"]["name"], device)
+    loaded = load_backbone(backbone or config["backbone"]["name"], device, precision)
     check_backbone(run, loaded)
     layout = PromptLayout.load(run / "layout.json")
     task = config["task"]

@@ -16,7 +16,7 @@ from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.data.transforms import decode
-from dpl.optimization import descend, learning_rate, prompt_optimizer, set_learning_rate
+from dpl.optimization import descend, frozen, learning_rate, prompt_optimizer, set_learning_rate
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import PromptMixture
 from dpl.rng import generator
@@ -52,8 +52,9 @@ def search_layout(
     config, stage = config or SearchConfig(), stage or Stage("search")
     model = Classifier.mixture(backbone, task.class_names, task.templates[0], config.options, prompt_std, seed)
     layers = [*model.image.layers, *model.text.layers]
-    alpha_optimizer = Adam([layer.alphas for layer in layers], lr=config.alpha_lr, betas=(0.5, 0.999))
-    optimizer = prompt_optimizer(config, [layer.prompts for layer in layers])
+    alpha_rows, prompts = [layer.alphas for layer in layers], [layer.prompts for layer in layers]
+    alpha_optimizer = Adam(alpha_rows, lr=config.alpha_lr, betas=(0.5, 0.999))
+    optimizer = prompt_optimizer(config, prompts)
     training = TrainingBatches(shots.train, backbone, task.augmentation, config.batch_size, seed, stage.name)
     validation = decode(shots.val, backbone.image_size).to(backbone.device)
     validation_labels = torch.tensor([item.label for item in shots.val], device=backbone.device)
@@ -68,9 +69,11 @@ def search_layout(
         for step, pixels, labels in training.epoch(stage.epoch, first=stage.step):
             draw = torch.randperm(len(validation), generator=generator(seed, "validation", stage.epoch, step))
             draw = draw[: config.validation_batch_size].to(backbone.device)
-            loss = F.cross_entropy(model(validation[draw]), validation_labels[draw])
+            with frozen(prompts):
+                loss = F.cross_entropy(model(validation[draw]), validation_labels[draw])
             validation_loss = descend(loss, alpha_optimizer, where=stage.where)
-            loss = F.cross_entropy(model(pixels), labels)
+            with frozen(alpha_rows):
+                loss = F.cross_entropy(model(pixels), labels)
             train_loss = descend(loss, optimizer, config.clip_norm, where=stage.where)
             stage.finish_step(train_loss=train_loss, validation_loss=validation_loss)
         previous, alphas = alphas, _alphas(model)

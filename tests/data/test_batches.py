@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,12 @@ import torch
 
 from dpl import load_backbone, load_task, sample
 from dpl.data.batches import TrainingBatches
+from dpl.data.task import Augmentation, Item
+from dpl.errors import DplError
+
+
+def ahead_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +49,58 @@ def test_epochs_seeds_and_stages_differ(make):
     reference = first(make())
     for other in (first(make(), 1), first(make(seed=2)), first(make(stage="search"))):
         assert not torch.equal(reference, other)
+
+
+@pytest.fixture
+def elsewhere(make, monkeypatch) -> TrainingBatches:
+    """Batches that take the way to a GPU, without one."""
+    monkeypatch.setattr("dpl.data.batches.to_device", lambda tensor, device: tensor)
+    batches = make()
+    batches._device = torch.device("cuda")
+    return batches
+
+
+def test_batches_made_ahead_are_the_same(make, elsewhere):
+    for epoch, first in ((0, 0), (1, 0), (1, 2)):  # files still to be read, then all kept
+        found, expected = list(elsewhere.epoch(epoch, first)), list(make().epoch(epoch, first))
+        assert [step for step, *_ in found] == list(range(first, 3))
+        for (_, pixels, labels), (_, same, labels_too) in zip(found, expected, strict=True):
+            assert torch.equal(pixels, same) and torch.equal(labels, labels_too)
+
+
+def test_only_another_device_is_fed_by_a_thread(make, elsewhere):
+    here, there = make().epoch(0), elsewhere.epoch(0)
+    next(here)
+    assert not ahead_threads()
+    next(there)
+    assert ahead_threads()
+    list(there)
+    assert not ahead_threads()
+
+
+def test_an_epoch_left_early_leaves_no_thread(elsewhere):
+    for step, *_ in elsewhere.epoch(0):
+        if step == 1:
+            break
+    assert not ahead_threads()
+
+
+def test_pictures_beyond_the_budget_change_nothing(make):
+    generous, miserly = make(), make()
+    miserly._images.budget = 2000
+    for epoch in range(2):
+        for (_, pixels, _), (_, same, _) in zip(miserly.epoch(epoch), generous.epoch(epoch), strict=True):
+            assert torch.equal(pixels, same)
+
+
+def test_an_unreadable_image_is_named(checkpoint: Path, images: Path, tmp_path: Path):
+    backbone = load_backbone(str(checkpoint))
+    good, bad = next(images.rglob("*.png")), tmp_path / "broken.png"
+    bad.write_bytes(good.read_bytes()[:60])
+    items = [Item(good, 0, str(index)) for index in range(11)] + [Item(bad, 0, "broken.png")]
+    batches = TrainingBatches(items, backbone, Augmentation((0.5, 1.0), True), 3, 1, "train")
+    seen = []
+    with pytest.raises(DplError, match=r"broken\.png"):
+        for step, *_ in batches.epoch(0):
+            seen.append(step)
+    assert seen == list(range(len(seen))) and len(seen) < 4

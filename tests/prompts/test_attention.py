@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from dpl.prompts.attention import fixed_attention, mixture_attention, pad_mask
+from dpl.prompts.attention import fixed_attention, mixture_attention
+from dpl.prompts.tokens import Masked, pad_mask
 
 from .compare import gradients, largest_difference
 
@@ -108,7 +109,10 @@ def naive_mixture(
 def test_mixture_and_its_gradients_equal_one_attention_per_option(options, batch, heads, tokens, head_dim, mask, scale, seed):
     case = make_case(sum(options), len(options), batch, heads, tokens, head_dim, mask, seed)
     ours, theirs = case.leaves(torch.float64), case.leaves(torch.float64)
-    output, expected = mixture_attention(*ours, options, case.mask, scale), naive_mixture(theirs, options, case.mask, scale)
+    output, expected = (
+        mixture_attention(*ours, options, Masked(case.mask), scale),
+        naive_mixture(theirs, options, case.mask, scale),
+    )
     assert output.shape == case.query.shape and output.dtype == torch.float64
     assert largest_difference([output], [expected]) < EXACT
     assert largest_difference(gradients([output], ours), gradients([expected], theirs)) < EXACT
@@ -119,7 +123,7 @@ def test_mixture_and_its_gradients_equal_one_attention_per_option(options, batch
 def test_fixed_attention_and_its_gradients_equal_the_naive_attention(length, batch, heads, tokens, head_dim, mask, scale, seed):
     case = make_case(length, 1, batch, heads, tokens, head_dim, mask, seed)
     ours, theirs = case.leaves(torch.float64)[:5], case.leaves(torch.float64)[:5]
-    output = fixed_attention(*ours, case.mask, scale)
+    output = fixed_attention(*ours, Masked(case.mask), scale)
     expected = naive(*theirs, case.mask, head_dim**-0.5 if scale is None else scale)
     assert output.shape == case.query.shape
     assert largest_difference([output], [expected]) < EXACT
@@ -133,9 +137,9 @@ def test_a_one_hot_mixture_is_the_fixed_attention_of_that_option(options, data, 
     case = make_case(sum(options), len(options), 2, 2, 5, 3, mask, seed)
     query, key, value, prompt_key, prompt_value, _ = case.leaves(torch.float64)
     weights = torch.nn.functional.one_hot(torch.tensor(chosen), len(options)).double()
-    mixed = mixture_attention(query, key, value, prompt_key, prompt_value, weights, options, case.mask)
+    mixed = mixture_attention(query, key, value, prompt_key, prompt_value, weights, options, Masked(case.mask))
     own_key, own_value = (part.split(list(options), dim=1)[chosen] for part in (prompt_key, prompt_value))
-    fixed = fixed_attention(query, key, value, own_key, own_value, case.mask)
+    fixed = fixed_attention(query, key, value, own_key, own_value, Masked(case.mask))
     ours = gradients([mixed], (query, key, value, prompt_key, prompt_value))
     theirs = gradients([fixed], (query, key, value, own_key, own_value))
     assert largest_difference(ours[:3], theirs[:3]) < EXACT
@@ -165,7 +169,7 @@ def test_scores_far_apart_stay_finite_and_right(part, shift, mask, dtype):
 
     ours = case.leaves(dtype)
     theirs = leaves(ours, torch.float64)
-    output, expected = mixture_attention(*ours, options, case.mask, 1.0), naive_mixture(theirs, options, case.mask, 1.0)
+    output, expected = mixture_attention(*ours, options, Masked(case.mask), 1.0), naive_mixture(theirs, options, case.mask, 1.0)
     query, *others = gradients([output], ours)
     right_query, *right = gradients([expected], theirs)
     found = (output, query, *others)
@@ -183,13 +187,13 @@ def test_bfloat16_comes_back_as_bfloat16_and_close(mask):
     weights = case.weights.float().requires_grad_()
     theirs = leaves((*ours, weights), torch.float64)
     used = case.mask.bfloat16() if mask == "causal float" and case.mask is not None else case.mask
-    output = mixture_attention(*ours, weights, options, used)
+    output = mixture_attention(*ours, weights, options, Masked(used))
     assert output.dtype == torch.bfloat16
     assert largest_difference([output], [naive_mixture(theirs, options, case.mask)]) < 0.02
     grads = gradients([output], [*ours, weights])
     assert [grad.dtype for grad in grads] == [torch.bfloat16] * 5 + [torch.float32]
     assert all(grad.isfinite().all() for grad in grads)
-    fixed = fixed_attention(*ours, used)
+    fixed = fixed_attention(*ours, Masked(used))
     assert fixed.dtype == torch.bfloat16
     assert largest_difference([fixed], [naive(*theirs[:5], case.mask, 8**-0.5)]) < 0.02
 
@@ -197,7 +201,7 @@ def test_bfloat16_comes_back_as_bfloat16_and_close(mask):
 def test_fixed_attention_without_prompts_is_plain_attention():
     case = make_case(0, 1, 2, 2, 5, 4, "causal padding")
     plain = torch.nn.functional.scaled_dot_product_attention(case.query, case.key, case.value, case.mask)
-    output = fixed_attention(case.query, case.key, case.value, case.prompt_key, case.prompt_value, case.mask)
+    output = fixed_attention(case.query, case.key, case.value, case.prompt_key, case.prompt_value, Masked(case.mask))
     assert torch.equal(output, plain)
 
 
@@ -219,7 +223,7 @@ def test_pad_mask_of_nothing_is_nothing():
 def test_shapes_that_do_not_fit_are_refused():
     case = make_case(3, 3, 2, 2, 5, 4)
     with pytest.raises(TypeCheckError):
-        fixed_attention(case.query, case.key, case.value, case.prompt_key[..., :3], case.prompt_value, None)
+        fixed_attention(case.query, case.key, case.value, case.prompt_key[..., :3], case.prompt_value)
 
 
 def test_a_query_that_sees_no_token_gets_the_options_prompts_alone():
@@ -234,8 +238,8 @@ def test_a_query_that_sees_no_token_gets_the_options_prompts_alone():
     expected = weights[0] * torch.nn.functional.scaled_dot_product_attention(query, key, value, seen)
     for weight, own in zip(weights[1:], (slice(0, 1), slice(1, 3)), strict=True):
         parts = (prompt_key[:, own], prompt_value[:, own])
-        expected = expected + weight * fixed_attention(query, key, value, *parts, mask=seen)
-    output = mixture_attention(query, key, value, prompt_key, prompt_value, weights, (0, 1, 2), seen)
+        expected = expected + weight * fixed_attention(query, key, value, *parts, tokens=Masked(seen))
+    output = mixture_attention(query, key, value, prompt_key, prompt_value, weights, (0, 1, 2), Masked(seen))
     torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
     ours = torch.autograd.grad(output.square().sum(), leaves)
     theirs = torch.autograd.grad(expected.square().sum(), leaves)

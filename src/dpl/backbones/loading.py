@@ -5,12 +5,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
@@ -19,6 +19,7 @@ from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from dpl.backbones.branch import Branch
 from dpl.errors import DplError
 
+Precision = Literal["fp32", "bf16"]
 TINY = Path(__file__).parent / "tiny"
 _CHECKPOINT_FILES = ["*.json", "*.txt", "*.safetensors"]  # never *.bin: pickles can run code
 
@@ -28,6 +29,7 @@ class Backbone:
     """A frozen CLIP in eval mode and what belongs to it.
 
     `mean` and `std` normalise RGB in 0..1; `image_size` is in pixels; `fingerprint` tells checkpoints apart.
+    `precision` is what the layers compute in.
     """
 
     name: str
@@ -39,38 +41,49 @@ class Backbone:
     image: Branch
     text: Branch
     fingerprint: str
+    precision: Precision = "fp32"
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.clip.device
 
-    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "texts tokens"]:
-        """Token ids, padded to the longest text only: a causal branch pooled at EOS never sees what comes after.
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of every text up to the one that the text branch pools at, its first EOS; nothing is padded.
 
         Raises `DplError` for a text that does not fit the backbone's positions, rather than cutting its end off.
         """
-        limit = self.clip.text_model.config.max_position_embeddings
-        ids = self.tokenizer(list(texts), padding=True, return_tensors="pt", verbose=False)["input_ids"]
-        if ids.shape[1] > limit:
-            lengths = [len(self.tokenizer(text, verbose=False)["input_ids"]) for text in texts]
-            longest = texts[lengths.index(max(lengths))]
-            raise DplError(f"{longest!r}: {max(lengths)} tokens, {self.name} reads {limit}; shorten the class name or template")
-        return ids.to(self.device)
+        config: Any = self.clip.text_model.config
+        rows: list[list[int]] = self.tokenizer(list(texts), verbose=False)["input_ids"]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) > config.max_position_embeddings:
+                fits = f"{self.name} reads {config.max_position_embeddings}; shorten the class name or template"
+                raise DplError(f"{text!r}: {len(row)} tokens, {fits}")
+        # As transformers' CLIPTextModel pools: configs of before its fix have 2 for EOS, and mean the highest id.
+        return [row[: row.index(max(row) if config.eos_token_id == 2 else config.eos_token_id) + 1] for row in rows]
+
+    def autocast(self) -> torch.autocast:
+        """Inside, the layers compute in this backbone's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def image_features(self, pixels: Float[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-        """Projected image embeddings of normalised pixels, not of unit length."""
-        return self.clip.visual_projection(self.clip.vision_model(pixel_values=pixels).pooler_output)
+        """Projected image embeddings of normalised pixels, fp32, not of unit length."""
+        model = self.clip.vision_model
+        with self.autocast():
+            hidden = model.pre_layrnorm(model.embeddings(pixels))
+            cls = torch.zeros(1, dtype=torch.long, device=pixels.device)
+            pooled = model.post_layernorm(self.image.read(hidden, cls)[:, 0])
+        projection = self.clip.visual_projection
+        return projection(pooled.to(projection.weight.dtype))
 
-    def text_features(self, ids: Int[Tensor, "texts tokens"]) -> Float[Tensor, "texts dim"]:
-        """Projected text embeddings, not of unit length."""
-        return self.clip.text_projection(self.clip.text_model(input_ids=ids).pooler_output)
 
+def load_backbone(name: str = "tiny", device: str = "auto", precision: Precision | Literal["auto"] = "auto") -> Backbone:
+    """Loads `tiny`, a checkpoint folder or a Hugging Face id, frozen; only an id may use the network.
 
-def load_backbone(name: str = "tiny", device: str = "auto") -> Backbone:
-    """Loads `tiny`, a checkpoint folder or a Hugging Face id, fp32, frozen; only an id may use the network.
-
-    Raises `DplError` where there is no such checkpoint, it is not a CLIP, or its weights are missing or not safetensors.
+    With precision "bf16" the weights of linear layers are kept in bfloat16 and computed with in it; all else is fp32: norms,
+    the sum of the layers' outputs, softmax, projections. "auto" is bf16 where that is faster: on a GPU or CPU that has it, for
+    layers at least 512 wide. Raises `DplError` where there is no such checkpoint, it is not a CLIP,
+    or its weights are missing or not safetensors.
     """
     folder = _folder(name)
     try:
@@ -83,6 +96,11 @@ def load_backbone(name: str = "tiny", device: str = "auto") -> Backbone:
         raise DplError(f"backbone {name}: {folder} has no *.safetensors weights; pickled ones are never loaded, convert them")
     clip = _load_weights(name, folder).eval().requires_grad_(False)
     torch.nn.Module.to(clip, _device(device))
+    fingerprint = _fingerprint(clip)
+    if precision == "auto":
+        precision = "bf16" if _is_faster_in_bf16(clip) else "fp32"
+    if precision == "bf16":
+        _linear_layers_to_bfloat16(clip)
     mean, std = _normalisation(folder)
     vision: Any = clip.vision_model.config
     return Backbone(
@@ -94,7 +112,8 @@ def load_backbone(name: str = "tiny", device: str = "auto") -> Backbone:
         std=std,
         image=Branch("image", clip.vision_model),
         text=Branch("text", clip.text_model),
-        fingerprint=_fingerprint(clip),
+        fingerprint=fingerprint,
+        precision=precision,
     )
 
 
@@ -133,6 +152,24 @@ def _load_weights(name: str, folder: Path) -> CLIPModel:
         missing = sorted(info["missing_keys"])
         raise DplError(f"backbone {name}: {len(missing)} weights are missing in {folder}, the first is {missing[0]}")
     return clip
+
+
+def _is_faster_in_bf16(clip: CLIPModel) -> bool:
+    """Measured: ViT-B/16 (width 768) gains, `tiny` (128) loses (docs/performance.md)."""
+    vision: Any = clip.config.vision_config
+    if vision.hidden_size < 512:
+        return False
+    if clip.device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return clip.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+def _linear_layers_to_bfloat16(clip: CLIPModel) -> None:
+    """Once, here: autocast would cast frozen weights anew in every call."""
+    for branch in (clip.vision_model, clip.text_model):
+        for module in branch.modules():
+            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+                torch.nn.Module.to(module, torch.bfloat16)
 
 
 def _load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:

@@ -7,9 +7,13 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from dpl.backbones.loading import Backbone
+from dpl.data.ahead import while_computing
+from dpl.data.resample import to_device
 from dpl.data.task import Augmentation, Item
 from dpl.data.transforms import ImageStore, train_batch
 from dpl.rng import generator
+
+Batch = tuple[int, UInt8[Tensor, "images 3 size size"], Int[Tensor, "images"]]
 
 
 class TrainingBatches:
@@ -27,7 +31,7 @@ class TrainingBatches:
         seed: int,
         stage: str,
     ) -> None:
-        self._images = ImageStore(items, backbone.image_size, augmentation)
+        self._images = ImageStore(items, backbone.image_size, augmentation, backbone.device)
         self._labels = torch.tensor([item.label for item in items])
         self._size, self._device, self._augmentation = backbone.image_size, backbone.device, augmentation
         self._batch_size, self._seed, self._stage = batch_size, seed, stage
@@ -36,14 +40,19 @@ class TrainingBatches:
         """Steps per epoch."""
         return -(-len(self._images) // self._batch_size)
 
-    def epoch(
-        self, epoch: int, first: int = 0
-    ) -> Iterator[tuple[int, UInt8[Tensor, "images 3 size size"], Int[Tensor, "images"]]]:
-        """The batches of `epoch` from step `first`: (step, pixels, labels)."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from step `first`: (step, pixels, labels).
+
+        Where the model is not on the CPU, a thread prepares the next batch meanwhile; the batches are the same either way.
+        Raises `DplError` naming the file where an image cannot be read.
+        """
+        return while_computing(self._device, self._batches(epoch, first))
+
+    def _batches(self, epoch: int, first: int) -> Iterator[Batch]:
         order = torch.randperm(len(self._images), generator=generator(self._seed, self._stage, "order", epoch))
         for step in range(first, len(self)):
             chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
-            images = [self._images[index] for index in chosen.tolist()]
+            images = self._images.select(chosen.tolist())
             draws = generator(self._seed, self._stage, "augment", epoch, step)
             pixels = train_batch(images, self._size, self._augmentation, draws)
-            yield step, pixels.to(self._device), self._labels[chosen].to(self._device)
+            yield step, pixels, to_device(self._labels[chosen], self._device)

@@ -1,16 +1,18 @@
-"""From images to the pixels that a model sees: CLIP's preprocessing and the training crops, with PIL and torch only."""
+"""From images to the pixels that a model sees: CLIP's preprocessing by PIL, the training crops by torch on any device."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from PIL import Image
 from torch import Tensor
 
 from dpl.data.images import in_threads, read_image
+from dpl.data.resample import Pixels, resample, to_device
 from dpl.data.task import Augmentation, Item
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -24,33 +26,45 @@ def load_image(item: Item) -> Image.Image:
 
 @dataclass
 class ImageStore:
-    """The items' RGB images for `train_batch`, by index, scaled down to what its crops to `size` need.
+    """The items' images for `train_batch`, scaled down to what its crops to `size` need: uint8 (3, height, width), 0-255.
 
-    Each is read once while `budget` (bytes) lasts; those beyond are read again every time.
+    Each is read once while `budget` (bytes) lasts and kept on `device`; those beyond are read again every time. Threads may
+    share a store: whoever reads an image gets the same bytes.
     """
 
     items: Sequence[Item]
     size: int
     augmentation: Augmentation
-    budget: int = 400 * 2**20
-    _kept: dict[int, Image.Image] = field(default_factory=dict, init=False, repr=False)
+    device: torch.device = torch.device("cpu")
+    budget: int = 2**30  # 1300 photos of 3 : 4 for size 224: 16 shots of 80 classes
+    _kept: dict[int, Pixels] = field(default_factory=dict, init=False, repr=False)
     _bytes: int = field(default=0, init=False, repr=False)
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def __len__(self) -> int:
         """The number of items."""
         return len(self.items)
 
-    def __getitem__(self, index: int) -> Image.Image:
-        """The image of item `index` (from 0); `DplError` naming the file where it cannot be read."""
-        if index in self._kept:
-            return self._kept[index]
+    def __getitem__(self, index: int) -> Pixels:
+        """The RGB image of item `index` (from 0); `DplError` naming the file where it cannot be read."""
+        kept = self._kept.get(index)
+        return self._read(index) if kept is None else kept
+
+    def select(self, indices: Sequence[int]) -> list[Pixels]:
+        """The images of the items `indices`, in that order. Those that are not kept are read in threads."""
+        missing = [index for index in indices if index not in self._kept]
+        read = dict(zip(missing, in_threads(self._read, missing), strict=True)) if missing else {}
+        return [read[index] if index in read else self._kept[index] for index in indices]
+
+    def _read(self, index: int) -> Pixels:
         item = self.items[index]
         image = load_image(item) if isinstance(item.image, np.ndarray) else read_image(item.image, self._shortest())
-        size = 3 * image.width * image.height
-        if self._bytes + size <= self.budget:
-            self._bytes += size
-            self._kept[index] = image
-        return image
+        pixels = to_device(_tensor(image).contiguous(), self.device)
+        with self._lock:  # so that the sum is right and no image is counted twice
+            if index not in self._kept and self._bytes + pixels.nbytes <= self.budget:
+                self._bytes += pixels.nbytes
+                self._kept[index] = pixels
+        return pixels
 
     def _shortest(self) -> int:
         # The smallest crop of a square image, as narrow as 3 : 4, shall still have `size` pixels. And never less than
@@ -75,24 +89,21 @@ def decode(items: Sequence[Item], size: int) -> UInt8[Tensor, "items 3 size size
 
 
 def train_batch(
-    images: Sequence[Image.Image], size: int, augmentation: Augmentation, generator: torch.Generator
+    images: Sequence[Pixels], size: int, augmentation: Augmentation, generator: torch.Generator
 ) -> UInt8[Tensor, "images 3 size size"]:
-    """A random crop of every RGB image by bicubic, mirrored by chance where allowed; scale (1, 1) as for evaluation.
+    """A random crop of every RGB image, mirrored by chance where allowed; scale (1, 1) as for evaluation. See `resample`.
 
-    Takes the same count of numbers from `generator` for every image, so that an image's crop depends on its place only.
+    Computed on the images' device. Takes the same count of numbers from `generator` (of the CPU) for every image, so that
+    an image's crop depends on its place only.
     """
     draws = torch.rand(len(images), 4 * TRIES + 1, generator=generator, dtype=torch.float64).tolist()
-    pixels = torch.empty(len(images), 3, size, size, dtype=torch.uint8)
-    for row, image, (coin, *rest) in zip(pixels, images, draws, strict=True):
-        if augmentation.scale == (1, 1):
-            crop = _centre(image, size)
-        else:
-            box = crop_box(image.width, image.height, augmentation.scale, rest)
-            crop = image.resize((size, size), BICUBIC, box=box)
-        if augmentation.flip and coin < 0.5:
-            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        row.copy_(_tensor(crop))
-    return pixels
+    shapes = [(image.shape[2], image.shape[1]) for image in images]
+    if augmentation.scale == (1, 1):
+        starts, steps = _centre_grids(shapes, size)
+    else:
+        boxes = [crop_box(*shape, augmentation.scale, rest) for shape, (_, *rest) in zip(shapes, draws, strict=True)]
+        starts, steps = _box_grids(boxes, size)
+    return resample(images, size, starts, steps, [augmentation.flip and coin < 0.5 for coin, *_ in draws])
 
 
 def normalise(
@@ -124,11 +135,31 @@ def crop_box(width: int, height: int, scale: tuple[float, float], draws: Sequenc
     return left, top, left + w, top + h
 
 
-def _centre(image: Image.Image, size: int) -> Image.Image:
-    width, height = image.size
+def _box_grids(boxes: Sequence[Box], size: int) -> tuple[Float64[Tensor, "2 images"], Float64[Tensor, "2 images"]]:
+    """Starts and steps of `resample` for the boxes, which PIL holds in float32."""
+    left_top, right_bottom = torch.tensor(boxes, dtype=torch.float32).T.split(2)
+    return left_top.double(), (right_bottom - left_top).double() / size
+
+
+def _centre_grids(
+    shapes: Sequence[tuple[int, int]], size: int
+) -> tuple[Float64[Tensor, "2 images"], Float64[Tensor, "2 images"]]:
+    """Starts and steps of `resample` for `_centre` of images of these widths and heights."""
+    resized, corners = zip(*[_centre_places(width, height, size) for width, height in shapes], strict=True)
+    steps = torch.tensor(shapes, dtype=torch.float64) / torch.tensor(resized)
+    return (torch.tensor(corners) * steps).T, steps.T
+
+
+def _centre_places(width: int, height: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(Width, height) of the image with its shortest side at `size`, and (left, top) of the centre in it."""
     short = min(width, height)
     new_width, new_height = int(size * width / short), int(size * height / short)  # rounded as torchvision does
-    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    return (new_width, new_height), (round((new_width - size) / 2), round((new_height - size) / 2))
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    width, height = image.size
+    (new_width, new_height), (left, top) = _centre_places(width, height, size)
     if max(new_width, new_height) <= 8 * size:
         return image.resize((new_width, new_height), BICUBIC).crop((left, top, left + size, top + size))
     # Resized whole, a very long image would fill the memory. The same but for rounding between PIL's passes.

@@ -18,16 +18,20 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from dpl.backbones.branch import Branch
 from dpl.errors import DplError
 from dpl.prompts.modules import FixedPrompts, LayerPrompts, PromptMixture
+from dpl.prompts.tokens import Masked, Tokens
 
 IMPLEMENTATION = "dpl_prompts"
 _HUNG = "_dpl_prompts"  # the attribute on an attention module
 
 
 class _Hung:
-    """What hangs on an attention module: the layer's LN1 and its prompts. No nn.Module, so that nothing is registered."""
+    """What hangs on an attention module: the layer's LN1, its prompts, and how tokens see each other if no mask says it.
 
-    def __init__(self, norm: nn.LayerNorm, layer: LayerPrompts) -> None:
-        self.norm, self.layer = norm, layer
+    No nn.Module, so that nothing is registered.
+    """
+
+    def __init__(self, norm: nn.LayerNorm, layer: LayerPrompts, tokens: Tokens | None) -> None:
+        self.norm, self.layer, self.tokens = norm, layer, tokens
 
 
 def _prompted_attention(
@@ -52,7 +56,8 @@ def _prompted_attention(
         heads = (normed.shape[0], key.shape[1], key.shape[-1])
         prompt_key = module.k_proj(normed).view(heads).transpose(0, 1).to(key.dtype)
         prompt_value = module.v_proj(normed).view(heads).transpose(0, 1).to(value.dtype)
-        output = hung.layer.attend(query, key, value, prompt_key, prompt_value, attention_mask, scaling)
+        tokens = hung.tokens or Masked(attention_mask)
+        output = hung.layer.attend(query, key, value, prompt_key, prompt_value, tokens, scaling)
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -70,20 +75,20 @@ class Attachment:
     Switching off gives the modules their own config back, so the plain model runs exactly its own code.
     """
 
-    def __init__(self, branch: Branch, prompts: FixedPrompts | PromptMixture) -> None:
+    def __init__(self, branch: Branch, prompts: FixedPrompts | PromptMixture, tokens: Tokens | None) -> None:
         plain = branch.transformer.config
         self._plain, self._prompted = plain, copy.copy(plain)
         self._prompted._attn_implementation = IMPLEMENTATION
         self._modules = [module for module in branch.transformer.modules() if getattr(module, "config", None) is plain]
         self._attentions: list[nn.Module] = []
         for layer, own in zip(branch.layers, prompts.layers, strict=True):
-            if own.prompts.shape[0]:
-                layer.attention.__dict__[_HUNG] = _Hung(layer.norm, own)
+            if own.prompts.shape[0] or tokens:
+                layer.attention.__dict__[_HUNG] = _Hung(layer.norm, own, tokens)
                 self._attentions.append(layer.attention)
         self._enable(True)
 
     def _enable(self, on: bool) -> None:
-        # Without a single prompt the plain code runs: a layout of zeros is the plain model to the bit. Only configs of this
+        # With no prompt to hang the plain code runs: a layout of zeros is the plain model to the bit. Only configs of this
         # attachment are touched, so that one which was detached long ago cannot switch off another.
         before, after = (self._plain, self._prompted) if on and self._attentions else (self._prompted, self._plain)
         for module in self._modules:
@@ -107,10 +112,11 @@ class Attachment:
         self._attentions = []
 
 
-def attach(branch: Branch, prompts: FixedPrompts | PromptMixture) -> Attachment:
+def attach(branch: Branch, prompts: FixedPrompts | PromptMixture, tokens: Tokens | None = None) -> Attachment:
     """Hangs `prompts` on the layers of `branch`; the model's own calls use them from now on, until `detach`.
 
-    Raises `DplError` where the number of layers or the width differ, or the branch has prompts already.
+    With `tokens` the branch takes sequences of that kind only, and they, not a mask, say which token sees which. Raises
+    `DplError` where the number of layers or the width differ, or the branch has prompts already.
     """
     if len(prompts.layers) != len(branch.layers):
         raise DplError(f"{len(prompts.layers)} layers of prompts do not fit the {len(branch.layers)} of the {branch.name} branch")
@@ -119,4 +125,4 @@ def attach(branch: Branch, prompts: FixedPrompts | PromptMixture) -> Attachment:
             raise DplError(f"the {branch.name} branch has prompts already; detach them first")
         if own.prompts.shape[1] != branch.width:
             raise DplError(f"prompts of width {own.prompts.shape[1]} do not fit the {branch.name} branch (width {branch.width})")
-    return Attachment(branch, prompts)
+    return Attachment(branch, prompts, tokens)

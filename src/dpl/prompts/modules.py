@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dpl.prompts.attention import Heads, Mask, PromptHeads, fixed_attention, mixture_attention
+from dpl.prompts.attention import fixed_attention, mixture_attention
 from dpl.prompts.layout import check_options
+from dpl.prompts.tokens import Heads, Keys, PromptHeads, Tokens
 
 PROMPT_STD = 0.02
 ALPHA_STD = 1e-3
@@ -26,15 +27,15 @@ class LayerPrompts(nn.Module):
     def attend(
         self,
         query: Heads,
-        key: Heads,
-        value: Heads,
+        key: Keys,
+        value: Keys,
         prompt_key: PromptHeads,
         prompt_value: PromptHeads,
-        mask: Mask,
+        tokens: Tokens,
         scale: float | None,
     ) -> Heads:
         """Attention over tokens and prompts; `prompt_key` and `prompt_value` are the layer's projections of `prompts`."""
-        return fixed_attention(query, key, value, prompt_key, prompt_value, mask, scale)
+        return fixed_attention(query, key, value, prompt_key, prompt_value, tokens, scale)
 
 
 class MixtureLayer(LayerPrompts):
@@ -48,16 +49,16 @@ class MixtureLayer(LayerPrompts):
     def attend(
         self,
         query: Heads,
-        key: Heads,
-        value: Heads,
+        key: Keys,
+        value: Keys,
         prompt_key: PromptHeads,
         prompt_value: PromptHeads,
-        mask: Mask,
+        tokens: Tokens,
         scale: float | None,
     ) -> Heads:
         """The mixture over the options, weighted by softmax(alphas)."""
         weights = self.alphas.softmax(dim=-1)
-        return mixture_attention(query, key, value, prompt_key, prompt_value, weights, self.options, mask, scale)
+        return mixture_attention(query, key, value, prompt_key, prompt_value, weights, self.options, tokens, scale)
 
 
 class FixedPrompts(nn.Module):

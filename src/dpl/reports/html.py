@@ -20,6 +20,7 @@ FILES = {
     "config.json": "what was run: task, backbone, settings, versions",
     "layout.json": "the prompt layout, one length per layer and branch",
     "prompts.safetensors": "the trained prompts",
+    "class_features.safetensors": "the class embeddings",
     "metrics.json": "the results",
     "history.jsonl": "one line per epoch of search and training, with the raw alphas",
 }

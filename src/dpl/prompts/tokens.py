@@ -1,0 +1,287 @@
+"""How the tokens of a sequence see each other: under a mask, or as many texts packed behind one shared opening.
+
+Both kinds offer softmax attention over the tokens alone, in the two forms that prompts need: `attend`, which autograd follows
+and which takes more keys that every query sees; and the pair `forward`, `backward`, which also gives the logarithm of the
+softmax's denominator and takes the derivative of both results (`dpl.prompts.attention` merges prompts into them).
+
+query, key and value are (batch, heads, tokens, head_dim), as transformers' attention functions have them.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+Heads = Float[Tensor, "batch heads tokens head_dim"]
+Keys = Float[Tensor, "batch heads keys head_dim"]
+PromptHeads = Float[Tensor, "heads prompts head_dim"]
+Rows = Float[Tensor, "batch heads tokens"]
+Mask = Bool[Tensor, "#batch #heads #tokens keys"] | Float[Tensor, "#batch #heads #tokens keys"] | None
+Gradients = tuple[Tensor, Tensor, Tensor]
+
+
+class Tokens(ABC):
+    """Which tokens a token sees."""
+
+    @abstractmethod
+    def attend(
+        self, query: Heads, key: Keys, value: Keys, prompt_key: PromptHeads, prompt_value: PromptHeads, scale: float | None
+    ) -> Heads:
+        """PyTorch's fused attention over the tokens seen and the prompts, of which there may be none."""
+
+    @abstractmethod
+    def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
+        """Attention over the tokens alone, and the logarithm of the sum of the exponentials of the scores, fp32 at least."""
+
+    @abstractmethod
+    def backward(
+        self, gradient: Heads, query: Heads, key: Keys, value: Keys, mean: Heads, log_sum: Rows, scale: float
+    ) -> Gradients:
+        """Gradients of query, key, value, for d scores = p (gradient . value_j - gradient . mean), p the softmax.
+
+        With `mean` the output of `forward` this is its derivative; another `mean` adds that of the logarithm.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Masked(Tokens):
+    """Every sample of the batch sees its own tokens, those that `mask` allows (a boolean True, or a float added to scores)."""
+
+    mask: Mask = None
+
+    def attend(
+        self, query: Heads, key: Keys, value: Keys, prompt_key: PromptHeads, prompt_value: PromptHeads, scale: float | None
+    ) -> Heads:
+        """One SDPA over [tokens ; prompts]; the mask lets every query see the prompts."""
+        prompts = prompt_key.shape[-2]
+        if prompts:
+            batch = (key.shape[0], -1, -1, -1)
+            key = torch.cat([key, prompt_key.expand(batch)], dim=-2)
+            value = torch.cat([value, prompt_value.expand(batch)], dim=-2)
+        return F.scaled_dot_product_attention(query, key, value, pad_mask(self.mask, prompts), scale=scale)
+
+    def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
+        """Of the whole batch at once; a query that sees no token gets 0 and the logarithm of 0."""
+        mask = _additive(self.mask, query)
+        output, log_sum = _kernels(query).forward(query, key, value, mask, scale)
+        if mask is not None:
+            log_sum = log_sum.masked_fill((mask == float("-inf")).all(dim=-1), float("-inf"))
+        return output, log_sum
+
+    def backward(
+        self, gradient: Heads, query: Heads, key: Keys, value: Keys, mean: Heads, log_sum: Rows, scale: float
+    ) -> Gradients:
+        """Of the whole batch at once."""
+        # Where no token is seen every score is -inf; with a finite logarithm exp(score - it) is 0 and not NaN.
+        finite, mask = log_sum.nan_to_num(neginf=0.0), _additive(self.mask, query)
+        return _kernels(query).backward(gradient, query, key, value, mean, finite, mask, scale)
+
+
+@dataclass(frozen=True)
+class Group:
+    """`count` texts whose own tokens, `length` each, lie one behind the other from `start`."""
+
+    start: int
+    count: int
+    length: int
+
+    def rows(self, packed: Tensor) -> Tensor:
+        """A view of this group's part of (1, heads, tokens, ...): (count, heads, length, ...)."""
+        part = packed[0, :, self.start : self.start + self.count * self.length]
+        return part.unflatten(1, (self.count, self.length)).transpose(0, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed(Tokens):
+    """One long row: `opening` tokens shared by all texts, then the own tokens of each, in groups of equal length.
+
+    Causal: a token sees the opening and what comes before it in its own text, itself included. Batch is 1. The queries are
+    those of all tokens, or of the last token of every text alone.
+    """
+
+    opening: int
+    groups: tuple[Group, ...]
+
+    def attend(
+        self, query: Heads, key: Keys, value: Keys, prompt_key: PromptHeads, prompt_value: PromptHeads, scale: float | None
+    ) -> Heads:
+        """One SDPA for the opening and for each group; no token is computed twice, none is padding."""
+        outputs = [
+            Masked(part.mask(query.device)).attend(
+                part.queries.rows(query), part.seen(key), part.seen(value), prompt_key, prompt_value, scale
+            )
+            for part in self._parts(query, key)
+        ]
+        return torch.cat([output.transpose(0, 1).flatten(1, 2) for output in outputs], dim=1)[None]
+
+    def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
+        """Part by part, into one row."""
+        output, log_sum = _like_heads(query), query.new_empty(query.shape[:-1], dtype=wide(query))
+        for part in self._parts(query, key):
+            tokens, rows = Masked(part.mask(query.device)), part.queries.rows(query)
+            own_output, own_sum = tokens.forward(rows, part.seen(key), part.seen(value), scale)
+            part.queries.rows(output).copy_(own_output)
+            part.queries.rows(log_sum).copy_(own_sum)
+        return output, log_sum
+
+    def backward(
+        self, gradient: Heads, query: Heads, key: Keys, value: Keys, mean: Heads, log_sum: Rows, scale: float
+    ) -> Gradients:
+        """Part by part; the opening's keys and values gather from all texts."""
+        query_grad, key_grad, value_grad = _like_heads(query), _like_heads(key).zero_(), _like_heads(value).zero_()
+        for part in self._parts(query, key):
+            own_gradient, own_query, own_mean, own_sum = map(part.queries.rows, (gradient, query, mean, log_sum))
+            tokens, keys, values = Masked(part.mask(query.device)), part.seen(key), part.seen(value)
+            grads = tokens.backward(own_gradient, own_query, keys, values, own_mean, own_sum, scale)
+            part.queries.rows(query_grad).copy_(grads[0])
+            part.add_gradients(key_grad, grads[1])
+            part.add_gradients(value_grad, grads[2])
+        return query_grad, key_grad, value_grad
+
+    def _parts(self, query: Heads, key: Keys) -> list["_Part"]:
+        """The opening, a text of its own, and every group; without the opening where only last tokens ask."""
+        if query.shape[2] == key.shape[2]:
+            opening = [_Part(Group(0, 1, self.opening), 0, Group(0, 1, self.opening))] if self.opening else []
+            return opening + [_Part(group, self.opening, group) for group in self.groups]
+        asked = [sum(group.count for group in self.groups[:index]) for index in range(len(self.groups))]
+        return [_Part(Group(start, own.count, 1), self.opening, own) for start, own in zip(asked, self.groups, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Queries of equal number and the tokens they see: the first `opening` of the row, and their own."""
+
+    queries: Group
+    opening: int
+    own: Group
+
+    def mask(self, device: torch.device) -> Tensor | None:
+        """Causal, the opening before all; nothing to hide from a last token."""
+        return _causal(self.opening, self.own.length, device) if self.queries.length > 1 else None
+
+    def seen(self, packed: Tensor) -> Tensor:
+        """The keys or values, (count, heads, opening + own, head_dim)."""
+        opening = packed[:, :, : self.opening].expand(self.own.count, -1, -1, -1)
+        return torch.cat([opening, self.own.rows(packed)], dim=2)
+
+    def add_gradients(self, packed: Tensor, seen: Tensor) -> None:
+        """Adds the gradients of what was `seen` to those of the row."""
+        packed[0, :, : self.opening] += seen[:, :, : self.opening].sum(dim=0)
+        self.own.rows(packed).add_(seen[:, :, self.opening :])
+
+
+def pad_mask(mask: Mask, prompts: int) -> Tensor | None:
+    """`mask` with `prompts` more keys that every query may see: True in a boolean mask, 0 in a float one."""
+    if mask is None:
+        return None
+    return F.pad(mask, (0, prompts), value=1 if mask.dtype == torch.bool else 0)
+
+
+@lru_cache(maxsize=256)
+def _causal(opening: int, length: int, device: torch.device) -> Tensor:
+    """(1, 1, length, opening + length): True for the opening, the token itself and those before it."""
+    with torch.inference_mode(False):  # else a prediction could leave a tensor that training must not use
+        return torch.ones(1, 1, length, opening + length, dtype=torch.bool, device=device).tril(opening)
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """The tensor's precision, fp32 at least."""
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def _like_heads(query: Tensor) -> Tensor:
+    """An empty tensor of the query's shape that lies in memory as (batch, tokens, heads, head_dim), as projections want it."""
+    return query.new_empty(query.transpose(1, 2).shape).transpose(1, 2)
+
+
+def _additive(mask: Mask, query: Tensor) -> Tensor | None:
+    """The mask as a number to add to the scores: 0 or -inf for a boolean one."""
+    if mask is None or mask.dtype != torch.bool:
+        return None if mask is None else mask.to(query.dtype)
+    return torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill_(~mask, float("-inf"))
+
+
+class _Kernels(ABC):
+    """Attention that gives its log-sum, and its backward from any mean; see `Tokens`. The mask is added to the scores."""
+
+    @staticmethod
+    @abstractmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]: ...
+
+    @staticmethod
+    @abstractmethod
+    def backward(
+        gradient: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mean: Tensor,
+        log_sum: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Gradients: ...
+
+
+class _FlashOnCpu(_Kernels):
+    """PyTorch's flash attention for CPUs: no score matrix is ever stored. Its backward reads `out` for out . gradient only."""
+
+    @staticmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+        flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        output, log_sum = flash(query, key, value, 0.0, False, attn_mask=mask, scale=scale)
+        return output, log_sum
+
+    @staticmethod
+    def backward(
+        gradient: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mean: Tensor,
+        log_sum: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Gradients:
+        flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+        return flash(gradient, query, key, value, mean, log_sum, 0.0, False, attn_mask=mask, scale=scale)
+
+
+class _Plain(_Kernels):
+    """The formulas written out, for any device; the scores are computed again in the backward, not kept."""
+
+    @staticmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+        scores = _scores(query, key, mask, scale)
+        log_sum = scores.logsumexp(dim=-1)
+        probs = torch.exp(scores - log_sum.nan_to_num(neginf=0.0)[..., None])
+        return probs.to(value.dtype) @ value, log_sum
+
+    @staticmethod
+    def backward(
+        gradient: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mean: Tensor,
+        log_sum: Tensor,
+        mask: Tensor | None,
+        scale: float,
+    ) -> Gradients:
+        probs = torch.exp(_scores(query, key, mask, scale) - log_sum[..., None])
+        inner = (gradient.to(probs.dtype) * mean).sum(dim=-1, keepdim=True)
+        scores_grad = (probs * ((gradient @ value.mT).to(probs.dtype) - inner) * scale).to(query.dtype)
+        return scores_grad @ key, scores_grad.mT @ query, probs.to(gradient.dtype).mT @ gradient
+
+
+def _scores(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    scores = (query @ key.mT).to(wide(query)) * scale
+    return scores if mask is None else scores + mask
+
+
+def _kernels(query: Tensor) -> type[_Kernels]:
+    return _FlashOnCpu if query.device.type == "cpu" else _Plain
