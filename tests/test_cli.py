@@ -51,7 +51,15 @@ def test_every_option_of_fit_has_help(capsys):
 
 
 def test_a_run_folder_holds_what_is_promised_and_nothing_else(fitted: Path, images: Path):
-    names = ["class_features.safetensors", "config.json", "history.jsonl", "layout.json", "metrics.json", "prompts.safetensors", "report.html"]
+    names = [
+        "class_features.safetensors",
+        "config.json",
+        "history.jsonl",
+        "layout.json",
+        "metrics.json",
+        "prompts.safetensors",
+        "report.html",
+    ]
     assert sorted(path.name for path in fitted.iterdir()) == names
     metrics = json.loads((fitted / "metrics.json").read_text())
     assert 0 <= metrics["zero_shot_accuracy"] <= 1 and 0 <= metrics["accuracy"] <= 1

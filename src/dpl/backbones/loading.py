@@ -100,7 +100,7 @@ def load_backbone(name: str = "tiny", device: str = "auto", precision: Precision
     if precision == "auto":
         precision = "bf16" if _is_faster_in_bf16(clip) else "fp32"
     if precision == "bf16":
-        _linear_layers_to_bfloat16(clip)
+        linear_layers_to_bfloat16(clip)
     mean, std = _normalisation(folder)
     vision: Any = clip.vision_model.config
     return Backbone(
@@ -164,7 +164,7 @@ def _is_faster_in_bf16(clip: CLIPModel) -> bool:
     return clip.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-def _linear_layers_to_bfloat16(clip: CLIPModel) -> None:
+def linear_layers_to_bfloat16(clip: CLIPModel) -> None:
     """Once, here: autocast would cast frozen weights anew in every call."""
     for branch in (clip.vision_model, clip.text_model):
         for module in branch.modules():

@@ -1,0 +1,40 @@
+"""The measurements: python -m benchmarks COMMAND, an explicit table of commands."""
+
+import os
+import sys
+from importlib import import_module
+
+import tyro
+
+from dpl.errors import DplError
+
+COMMANDS = {
+    "step": "time and memory of a search and of a training step, against the paper's formulation and plain floors",
+    "attention": "the mixture attention alone, in five ways",
+    "digits": "accuracy of dpl fit digits over seeds, beside baselines",
+}
+HELP = "usage: python -m benchmarks COMMAND ...        COMMAND --help for its options\n\n" + "".join(
+    f"  {name:<12}{what}\n" for name, what in COMMANDS.items()
+)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs one command; the exit status is 2 for bad input."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `dpl` does
+    name, *rest = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    try:
+        if name not in COMMANDS:
+            raise DplError(f"no command {name!r}: there are {', '.join(COMMANDS)}")
+        command = import_module(f"benchmarks.{name}")
+        command.main(tyro.cli(command.Settings, args=rest, prog=f"python -m benchmarks {name}", description=command.__doc__))
+    except DplError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
