@@ -6,7 +6,7 @@ PIP_EXTRA ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint bench clean
 
 setup: $(READY)
 
@@ -27,6 +27,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks step
 
 clean:
 	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis

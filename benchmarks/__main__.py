@@ -11,6 +11,9 @@ from dpl.errors import DplError
 COMMANDS = {
     "step": "time and memory of a search and of a training step, against the paper's formulation and plain floors",
     "attention": "the mixture attention alone, in five ways",
+    "inference": "images per second against the bare Hugging Face model",
+    "precision": "whether bf16 finds the layouts that fp32 finds",
+    "against": "dpl fit now against an earlier commit",
     "digits": "accuracy of dpl fit digits over seeds, beside baselines",
 }
 HELP = "usage: python -m benchmarks COMMAND ...        COMMAND --help for its options\n\n" + "".join(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.clips import OPENING, BranchShape, ClipShape, sentence_lengths
-from benchmarks.subjects import Case, Subject
+from benchmarks.subjects import PAPERS, Case, Subject
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def step_work(subject: Subject, case: Case, shape: ClipShape, element: int = 4) 
         loads = [(branch, _of_pass(load, is_alpha_step)) for branch, load in loads]
         flops += sum(_flops(branch, load) for branch, load in loads) + _ends_flops(shape, images, case.classes)
         kept = max(kept, sum(_kept_bytes(branch, load, element) for branch, load in loads))
-        if subject == "naive" and case.stage == "train":
+        if subject in PAPERS and case.stage == "train":
             plain = image_load("plain", case, shape, images)
             flops += shape.image.layers * _forward_flops(shape.image, plain) + _patch_flops(shape, images)
     return Work(flops, kept, texts.tokens)
@@ -69,7 +69,7 @@ def image_load(subject: Subject, case: Case, shape: ClipShape, images: int) -> L
 def text_load(subject: Subject, case: Case, shape: ClipShape) -> Load:
     """Of the sentences of all classes."""
     lengths = sentence_lengths(case.classes)
-    if subject == "naive":
+    if subject in PAPERS:
         return _load(subject, case, [(case.classes, shape.positions, shape.positions)])
     if subject == "plain":
         return _load(subject, case, [(case.classes, max(lengths), max(lengths))])
@@ -84,7 +84,7 @@ def _load(subject: Subject, case: Case, sequences: Sequence[tuple[int, int, int]
     pairs = sum(samples * queries * keys for samples, queries, keys in sequences)
     if subject in ("plain", "ideal"):
         return Load(tokens, tokens, pairs)
-    samples = sum(samples for samples, _, _ in sequences) if subject == "naive" else 1  # prompts are projected for each
+    samples = sum(samples for samples, _, _ in sequences) if subject in PAPERS else 1  # prompts are projected for each
     if case.stage == "train":
         return Load(tokens, tokens, pairs + tokens * case.longest, prompts=samples * case.longest)
     options, rows = len(case.options), sum(case.options)

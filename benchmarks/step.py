@@ -160,7 +160,8 @@ def tables(cases: list[Case], data: dict[str, Any], settings: Settings) -> Itera
     first = ["stage", "classes", "lengths"]
     begin = {case: [case.stage, case.classes, f"0..{case.longest}" if case.stage == "search" else case.longest] for case in cases}
 
-    ratios = (("naive", "ours"), ("ours", "plain"), ("ours", "ideal"))
+    pairs = (("naive", "ours"), ("eager", "ours"), ("ours", "plain"), ("ours", "ideal"))
+    ratios = [pair for pair in pairs if set(pair) <= set(settings.what)]
     yield f"\n{settings.model}, {settings.precision}, {settings.device}, medians of {settings.runs} steps:\n"
     yield markdown(
         [*first, *(f"{name}, ms" for name in settings.what), *(" / ".join(pair) for pair in ratios)],

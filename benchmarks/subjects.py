@@ -1,6 +1,7 @@
 """What is measured: one optimisation step of the search or of the training, four ways.
 
 naive   the formulation of the paper (`benchmarks.naive`)
+eager   the same with the softmax of its attention written out instead of PyTorch's fused attention
 ours    `dpl.Classifier`
 plain   a plain frozen forward and backward over the trimmed sentences (`benchmarks.floors`)
 ideal   the same with the shared opening computed once
@@ -15,7 +16,7 @@ branch of the teacher every time, multiplies the distillation by 0, and has the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,9 @@ from dpl.prompts.modules import FixedPrompts, PromptMixture
 from dpl.train import distillation
 
 Stage = Literal["search", "train"]
-Subject = Literal["naive", "ours", "plain", "ideal"]
-SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+Subject = Literal["naive", "eager", "ours", "plain", "ideal"]
+SUBJECTS: tuple[Subject, ...] = ("naive", "ours", "plain", "ideal")  # measured unless others are asked for
+PAPERS: tuple[Subject, ...] = ("naive", "eager")
 VALIDATION, TRAIN = 16, 4  # images of a batch
 PROMPT_STD = 0.02
 _SEARCH = cast(SearchConfig, PRESETS["paper"]["search"])
@@ -82,7 +84,7 @@ def make_step(subject: Subject, case: Case, backbone: Backbone, shape: ClipShape
     optimizers = make_optimizers(model)
     if case.stage == "search":
         return partial(search_step, model, optimizers, batches)
-    teacher = ZeroShot(backbone, class_names(case.classes), [TEMPLATE]) if subject == "naive" else None
+    teacher = ZeroShot(backbone, class_names(case.classes), [TEMPLATE]) if subject in PAPERS else None
     return partial(train_step, model, optimizers[-1], batches[0], teacher)
 
 
@@ -95,7 +97,9 @@ def make_model(subject: Subject, case: Case, backbone: Backbone, seed: int) -> P
         layout = PromptLayout.uniform(case.longest, backbone.image.depth, backbone.text.depth)
         ours = Classifier.fixed(backbone, names, TEMPLATE, layout, PROMPT_STD, seed)
     ours.to(backbone.clip.logit_scale.dtype)  # prompts are fp32 whatever the precision; only a float64 backbone has others
-    return ours if subject == "ours" else NaiveClassifier(backbone, names, TEMPLATE, ours.image, ours.text)
+    if subject == "ours":
+        return ours
+    return NaiveClassifier(backbone, names, TEMPLATE, ours.image, ours.text, fused=subject == "naive")
 
 
 def alphas_of(model: Prompted) -> list[Tensor]:

@@ -136,6 +136,29 @@ def test_report_is_written_again(capsys, fitted: Path):
 def test_datasets_lists_the_built_in_tasks(capsys):
     status, output, _ = run(capsys, "datasets")
     assert status == 0 and "digits" in output and "539" in output
+    assert "outlines" in output and "600" in output and "--pictures" in output
+
+
+def test_datasets_draws_the_built_in_tasks(capsys, tmp_path: Path):
+    page = tmp_path / "tasks.html"
+    assert run(capsys, "datasets", "--pictures", page) == (0, f"{page}\n", "")
+    assert "outlines" in page.read_text()
+    assert run(capsys, "datasets", "--pictures", tmp_path / "tasks.pdf")[0] == 2
+
+
+def test_a_run_in_bf16_says_so_and_predicts_in_either_precision(capsys, images: Path, checkpoint: Path, tmp_path: Path):
+    out = tmp_path / "narrow"
+    assert main(["fit", str(images), "--backbone", str(checkpoint), "--out", str(out), "--precision", "bf16", *SHORT]) == 0
+    config = json.loads((out / "config.json").read_text())
+    assert config["backbone"]["precision"] == "bf16" and "--precision bf16" in config["command"]
+    picture = str(next(images.rglob("*.png")))
+    capsys.readouterr()
+    best = []
+    for precision in ("fp32", "bf16"):
+        status, output, _ = run(capsys, "predict", str(out), picture, "--precision", precision, "--json")
+        assert status == 0
+        best.append({row["name"]: row["probability"] for row in json.loads(output)[0]["classes"]})
+    assert best[0] == pytest.approx(best[1], abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dpl import DplError, PromptLayout, load_backbone, load_task
+from dpl import Backbone, DplError, PromptLayout, load_backbone, load_task
 from dpl.classifier import Classifier, ZeroShot
 from dpl.data.transforms import decode
-from dpl.evaluate import Evaluation, evaluate_classifier, predict
+from dpl.evaluate import Evaluation, evaluate_classifier, evaluate_side_by_side, predict
 
 NAMES = ("a", "b", "c")
 
@@ -43,6 +43,31 @@ def test_evaluation_agrees_with_plain_logits(model: Classifier, images: Path):
     result = evaluate_classifier(model, items)
     assert result.predictions.tolist() == logits.argmax(dim=1).tolist()
     assert result.labels.tolist() == [item.label for item in items]
+
+
+def test_models_that_embed_images_alike_share_one_embedding(model: Classifier, images: Path, monkeypatch: pytest.MonkeyPatch):
+    items = load_task(str(images)).test
+    zeros = Classifier.fixed(model.backbone, model.class_names, model.template, PromptLayout.uniform(0, 2, 2), 1.0, seed=2)
+    text_only = Classifier.fixed(model.backbone, model.class_names, model.template, PromptLayout((0, 0), (2, 1)), 1.0, seed=2)
+    frozen = [ZeroShot(model.backbone, model.class_names, [template]) for template in ("a {}", "one {}")]
+    models = [model, *frozen, zeros, text_only]
+    alone = [evaluate_classifier(one, items).predictions.tolist() for one in models]
+    calls: list[int] = []
+    counted = Backbone.image_features
+    monkeypatch.setattr(Backbone, "image_features", lambda self, pixels: calls.append(len(pixels)) or counted(self, pixels))
+    together = evaluate_side_by_side(models, items)
+    assert [result.predictions.tolist() for result in together] == alone
+    assert sum(calls) == 2 * len(items)  # with image prompts, and without
+
+
+def test_class_embeddings_that_are_known_are_not_computed(model: Classifier, images: Path, monkeypatch: pytest.MonkeyPatch):
+    items, text = load_task(str(images)).test, model.text_features()
+    expected = evaluate_classifier(model, items).predictions.tolist()
+    pictures = [Image.open(path).convert("RGB") for path in sorted(images.rglob("*.png"))[:2]]
+    rows = predict(model, pictures)
+    monkeypatch.setattr(Classifier, "text_features", None)
+    assert evaluate_side_by_side([model], items, known={model: text})[0].predictions.tolist() == expected
+    assert predict(model, pictures, text_features=text) == rows
 
 
 def test_nothing_to_evaluate_is_said(model: Classifier):

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 
 from dpl.config import PRESETS, TrainConfig
 from dpl.errors import DplError
-from dpl.optimization import descend, learning_rate, prompt_optimizer, set_learning_rate
+from dpl.optimization import descend, frozen, learning_rate, prompt_optimizer, set_learning_rate
 
 GOLDEN = load_file(Path(__file__).parent / "golden" / "lr_schedule.safetensors")
 
@@ -57,3 +57,14 @@ def test_a_loss_that_is_not_finite_stops_before_anything_changes(bad: float):
     with pytest.raises(DplError, match="a gradient is nan"):
         descend((weight - 1).abs().sqrt().sum() * 0, optimizer)
     assert weight.item() == 1
+
+
+def test_frozen_parameters_get_no_gradient_and_thaw_even_after_an_error():
+    kept, other, fixed = (torch.ones(2, requires_grad=grad) for grad in (True, True, False))
+    with frozen([other, fixed]):
+        loss = (kept * other * fixed).sum()
+    loss.backward()
+    assert kept.grad is not None and other.grad is None
+    with pytest.raises(ZeroDivisionError), frozen([other, fixed]):
+        raise ZeroDivisionError
+    assert (kept.requires_grad, other.requires_grad, fixed.requires_grad) == (True, True, False)

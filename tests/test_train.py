@@ -51,6 +51,15 @@ def test_without_distillation_there_is_no_teacher(parts: Parts, monkeypatch: pyt
     train_prompts(*parts, LAYOUT, CONFIG)
 
 
+def test_without_image_prompts_student_and_teacher_share_the_image_branch(parts: Parts, monkeypatch: pytest.MonkeyPatch):
+    backbone, task, shots = parts
+    calls: list[int] = []
+    counted = Backbone.image_features
+    monkeypatch.setattr(Backbone, "image_features", lambda self, pixels: calls.append(len(pixels)) or counted(self, pixels))
+    train_prompts(backbone, task, shots, PromptLayout((0, 0), (0, 3)), TrainConfig(epochs=1, batch_size=8, distill=1.0))
+    assert sum(calls) == len(shots.train)
+
+
 def test_training_learns_the_training_shots(parts: Parts):
     backbone, task, shots = parts
     model = train_prompts(backbone, task, shots, PromptLayout.uniform(4, 2, 2), TrainConfig(epochs=40, batch_size=12, lr=0.02))

@@ -28,7 +28,7 @@ usage: dpl COMMAND ...        dpl COMMAND --help for its options
   evaluate RUN        accuracy of a run on its test images, or on others with --on
   predict RUN IMAGE   classes and probabilities of images, folders, or - for a list on stdin
   report RUN          write the run's report.html again
-  datasets            the built-in tasks
+  datasets            the built-in tasks; with --pictures FILE.html examples of their images
 
 DATA is a built-in task such as digits, or a folder: class name/*.jpg, or train/ [val/] test/ of such.
 A stopped fit, search or train goes on with  dpl fit --resume RUN.
@@ -142,10 +142,16 @@ def _report(rest: Sequence[str]) -> None:
 
 
 def _datasets(rest: Sequence[str]) -> None:
-    _parse(Datasets, rest, "dpl datasets")
-    from dpl.terminal import print_datasets
+    arguments = _parse(Datasets, rest, "dpl datasets")
+    if arguments.pictures is None:
+        from dpl.terminal import print_datasets
 
-    print_datasets()
+        print_datasets()
+    else:
+        from dpl.data.gallery import write_gallery
+
+        write_gallery(arguments.pictures)
+        print(arguments.pictures)
 
 
 def _where(arguments: "Evaluate | Predict") -> dict[str, Any]:
@@ -214,6 +220,9 @@ class Report:
 @dataclass(frozen=True)
 class Datasets:
     """List the built-in tasks."""
+
+    pictures: Path | None = None
+    """Draw them instead: a row of examples per task, one per class, into this file (.html or .png)."""
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {

@@ -126,6 +126,7 @@ def print_datasets() -> None:
         table.add_row(name, *map(str, sizes), builtin.description)
     _print(table)
     print("\nAny folder is a task too: class name/*.jpg, or train/ [val/] test/ of such.")
+    print("dpl datasets --pictures FILE.html  (or .png) shows an image of every class.")
 
 
 def _print(table: Table) -> None:

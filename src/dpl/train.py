@@ -45,10 +45,12 @@ def train_prompts(
         rate = learning_rate(config, stage.epoch)
         set_learning_rate(optimizer, rate)
         for _, pixels, labels in training.epoch(stage.epoch, first=stage.step):
-            logits = model(pixels)
+            images = model.image_features(pixels)
+            logits = model.logits(images, model.text_features())
             loss = F.cross_entropy(logits, labels)
             if teacher:
-                loss = loss + config.distill * distillation(logits, teacher(pixels))
+                plain = images if teacher.image_encoder is model.image_encoder else teacher.image_features(pixels)
+                loss = loss + config.distill * distillation(logits, teacher.logits(plain, teacher.text_features()))
             accuracy = (logits.argmax(dim=-1) == labels).float().mean().item()
             stage.finish_step(loss=descend(loss, optimizer, config.clip_norm, where=stage.where), accuracy=accuracy)
         stage.finish_epoch(lr=rate)

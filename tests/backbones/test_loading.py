@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -29,18 +30,19 @@ def test_the_embedded_backbone_takes_the_same_path():
 
 
 def test_image_features_are_those_of_the_plain_model(checkpoint: Path):
-    backbone, plain = load_backbone(str(checkpoint)), CLIPModel.from_pretrained(checkpoint).eval()
-    pixels = torch.randn(2, 3, SIZE, SIZE)
+    plain: Any = CLIPModel.from_pretrained(checkpoint).eval()
+    backbone, pixels = load_backbone(str(checkpoint)), torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(backbone.image_features(pixels), plain.get_image_features(pixels).pooler_output)
 
 
 def test_texts_end_at_the_token_that_the_model_pools_at(checkpoint: Path):
     backbone = load_backbone(str(checkpoint))
-    eos = backbone.tokenizer.eos_token_id
+    eos: Any = backbone.tokenizer.eos_token_id
     rows = backbone.tokenize(["a red cat", "x", "two<|endoftext|> ends"])
     assert [row.index(eos) for row in rows] == [len(row) - 1 for row in rows]
     assert rows[0] == backbone.tokenizer("a red cat")["input_ids"]
-    backbone.clip.text_model.config.eos_token_id = 2  # as in checkpoints from before transformers' fix: the highest id pools
+    config: Any = backbone.clip.text_model.config
+    config.eos_token_id = 2  # as in checkpoints from before transformers' fix: the highest id pools
     assert backbone.tokenize(["a red cat"]) == rows[:1]
 
 

@@ -29,8 +29,8 @@ def backbone(checkpoint: Path) -> Backbone:
 
 
 def plain_features(backbone: Backbone, sentence: str) -> torch.Tensor:
-    ids = torch.tensor([backbone.tokenizer(sentence)["input_ids"]])
-    return backbone.clip.get_text_features(input_ids=ids).pooler_output
+    clip: Any = backbone.clip
+    return clip.get_text_features(input_ids=torch.tensor([backbone.tokenizer(sentence)["input_ids"]])).pooler_output
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,9 +89,9 @@ def test_no_token_is_computed_twice_and_none_is_padding(backbone: Backbone):
 
 def test_layers_in_front_of_the_first_prompt_run_once(backbone: Backbone):
     calls: list[int] = []
-    hooks: list[Any] = [
-        block.layer_norm2.register_forward_hook(lambda *_, index=index: calls.append(index))
-        for index, block in enumerate(backbone.clip.text_model.encoder.layers)
+    blocks: Any = backbone.clip.text_model.encoder.layers
+    hooks = [
+        block.layer_norm2.register_forward_hook(lambda *_, index=index: calls.append(index)) for index, block in enumerate(blocks)
     ]
     try:
         for layout, expected in (((0, 2), [0, 1, 1]), ((0, 0), [0, 1]), ((1, 1), [0, 1, 0, 1])):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from dpl.data.paths import shown
+from dpl.data.synthetic import TASKS
 from dpl.errors import DplError
 
 
@@ -65,8 +67,15 @@ def _digits() -> Task:
     return digits.load()
 
 
+def _drawn(name: str) -> Task:
+    from dpl.data.synthetic import pools  # which needs this module's classes
+
+    return pools.load(name)
+
+
 BUILTIN: dict[str, Builtin] = {
     "digits": Builtin("UCI handwritten digits of scikit-learn: 1797 grey images, 8 x 8 pixels", _digits),
+    **{name: Builtin(row.description, partial(_drawn, name)) for name, row in TASKS.items()},
 }
 
 

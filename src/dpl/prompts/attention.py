@@ -106,7 +106,7 @@ class _Mixture(torch.autograd.Function):
         by_prompt = upstream @ values.mT
         by_option = exps.tokens * (upstream * mean).sum(dim=-1, keepdim=True)
         by_option = by_option.add_((exps.prompts * by_prompt) @ exps.owner.T).div_(exps.sums)
-        scores_grad = by_prompt.sub_(by_option @ exps.owner).mul_(share.prompts).mul_(ctx.scale)
+        scores_grad = by_prompt.sub_(by_option @ exps.owner).mul_(share.prompts)
 
         token_grads: tuple[Tensor | None, ...] = (None, None, None)
         if of_tokens:
@@ -115,10 +115,10 @@ class _Mixture(torch.autograd.Function):
             mean = _heads(mean.baddbmm_(exps.prompts * (of_option @ exps.owner), values), query)
             scaled = _heads(upstream * share.tokens, query)
             query_grad, *others = ctx.tokens.backward(scaled, query, key, value, mean, log_sum, ctx.scale)
-            token_grads = (query_grad.add_(_heads(scores_grad @ prompt_key.to(dtype), query)), *others)
+            token_grads = (query_grad.add_(_heads(scores_grad @ (prompt_key.to(dtype) * ctx.scale), query)), *others)
         return (
             *token_grads,
-            (scores_grad.mT @ _flat(query).to(dtype)).to(prompt_key.dtype) if of_prompt_key else None,
+            (scores_grad.mT @ _flat(query).to(dtype) * ctx.scale).to(prompt_key.dtype) if of_prompt_key else None,
             (share.prompts.mT @ upstream).to(prompt_value.dtype) if of_prompt_value else None,
             by_option.sum(dim=(0, 1)).to(weights.dtype) if of_weights else None,
         )
@@ -137,7 +137,7 @@ class _Exponentials:
 def _exponentials(query: Tensor, prompt_key: Tensor, log_sum: Tensor, options: tuple[int, ...], scale: float) -> _Exponentials:
     dtype = wide(query)
     owner = _owner(options, dtype, query.device)
-    scores = torch.bmm(_flat(query).to(dtype), prompt_key.to(dtype).mT).mul_(scale)
+    scores = torch.bmm(_flat(query).to(dtype), (prompt_key.to(dtype) * scale).mT)
     log_sum = log_sum.transpose(0, 1).reshape(*scores.shape[:2], 1).clamp(min=torch.finfo(dtype).min)
     # A maximum of its own for every option, so that one whose scores are far larger cannot underflow the others.
     largest = [score.amax(dim=-1, keepdim=True) for score in scores.split(list(options[1:]), dim=-1)]

@@ -121,7 +121,7 @@ class Packed(Tokens):
 
     def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
         """Part by part, into one row."""
-        output, log_sum = _like_heads(query), query.new_empty(query.shape[:-1], dtype=wide(query))
+        output, log_sum = like_heads(query), query.new_empty(query.shape[:-1], dtype=wide(query))
         for part in self._parts(query, key):
             tokens, rows = Masked(part.mask(query.device)), part.queries.rows(query)
             own_output, own_sum = tokens.forward(rows, part.seen(key), part.seen(value), scale)
@@ -133,7 +133,7 @@ class Packed(Tokens):
         self, gradient: Heads, query: Heads, key: Keys, value: Keys, mean: Heads, log_sum: Rows, scale: float
     ) -> Gradients:
         """Part by part; the opening's keys and values gather from all texts."""
-        query_grad, key_grad, value_grad = _like_heads(query), _like_heads(key).zero_(), _like_heads(value).zero_()
+        query_grad, key_grad, value_grad = like_heads(query), like_heads(key).zero_(), like_heads(value).zero_()
         for part in self._parts(query, key):
             own_gradient, own_query, own_mean, own_sum = map(part.queries.rows, (gradient, query, mean, log_sum))
             tokens, keys, values = Masked(part.mask(query.device)), part.seen(key), part.seen(value)
@@ -194,7 +194,7 @@ def wide(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _like_heads(query: Tensor) -> Tensor:
+def like_heads(query: Tensor) -> Tensor:
     """An empty tensor of the query's shape that lies in memory as (batch, tokens, heads, head_dim), as projections want it."""
     return query.new_empty(query.transpose(1, 2).shape).transpose(1, 2)
 
