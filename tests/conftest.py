@@ -1,6 +1,7 @@
 """Shared by all tests: shapes in signatures are checked, and CLIPs small enough to build in a blink."""
 
 import importlib.util
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def shaped_modules() -> list[str]:
 
 install_import_hook(shaped_modules(), "tests.typechecker.typechecker")  # before anything imports dpl
 torch.set_num_threads(1)  # the tensors are tiny: more threads only wait for each other
+# A shell that starts the tests in the background ignores Ctrl-C for them, and so for the processes that they interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EOS = 39  # the last of the tiny vocabulary
 
