@@ -30,9 +30,10 @@ from benchmarks.naive import NaiveClassifier
 from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier, ClipClassifier, ZeroShot
 from dpl.config import PRESETS, SearchConfig, TrainConfig
-from dpl.optimization import descend, frozen, prompt_optimizer
+from dpl.optimization import descend, prompt_optimizer
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.search import search_step
 from dpl.train import distillation
 
 Stage = Literal["search", "train"]
@@ -83,7 +84,7 @@ def make_step(subject: Subject, case: Case, backbone: Backbone, shape: ClipShape
     model = make_model(subject, case, backbone, seed)
     optimizers = make_optimizers(model)
     if case.stage == "search":
-        return partial(search_step, model, optimizers, batches)
+        return partial(_search_step, model, optimizers, batches)
     teacher = ZeroShot(backbone, class_names(case.classes), [TEMPLATE]) if subject in PAPERS else None
     return partial(train_step, model, optimizers[-1], batches[0], teacher)
 
@@ -122,16 +123,9 @@ def make_optimizers(model: Prompted) -> list[Optimizer]:
     return [Adam(alphas, lr=_SEARCH.alpha_lr, betas=(0.5, 0.999)), prompt_optimizer(_SEARCH, prompts)]
 
 
-def search_step(model: Prompted, optimizers: Sequence[Optimizer], batches: Sequence[Batch]) -> float:
-    """As in `dpl.search`: the alphas on the validation batch, then the prompts on the training batch."""
-    (pixels, labels), training = batches
-    with frozen(prompts_of(model)):
-        loss = F.cross_entropy(model(pixels), labels)
-    descend(loss, optimizers[0])
-    pixels, labels = training
-    with frozen(alphas_of(model)):
-        loss = F.cross_entropy(model(pixels), labels)
-    return descend(loss, optimizers[1], _SEARCH.clip_norm)
+def _search_step(model: Prompted, optimizers: Sequence[Optimizer], batches: Sequence[Batch]) -> float:
+    (alphas, prompts), (validation, training) = optimizers, batches
+    return search_step(model, alphas, prompts, validation, training, _SEARCH.clip_norm)[-1]
 
 
 def train_step(model: Prompted, optimizer: Optimizer, batch: Batch, teacher: ClipClassifier | None) -> float:

@@ -92,6 +92,19 @@ def test_a_full_disk_stops_with_one_line_and_the_run_can_go_on(images, checkpoin
     assert _outcome(resume(tmp_path / "run")) == uninterrupted
 
 
+def test_a_run_goes_on_in_the_precision_that_auto_meant_when_it_began(images, checkpoint, tmp_path, monkeypatch):
+    def stop(stage, done, *_):
+        if (stage, done) == ("train", 1):
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dpl.backbones.loading._is_faster_in_bf16", lambda _: True)
+        whole = _outcome(fit(_settings(images, checkpoint, tmp_path / "whole")))
+        with pytest.raises(Killed):
+            fit(_settings(images, checkpoint, tmp_path / "run"), on_step=stop)
+    assert _outcome(resume(tmp_path / "run")) == whole  # on a machine where "auto" is fp32
+
+
 def test_a_finished_run_stays_as_it_is(images, checkpoint, tmp_path, uninterrupted):
     run = fit(_settings(images, checkpoint, tmp_path / "run"))
     times = {path: path.stat().st_mtime_ns for path in run.iterdir()}

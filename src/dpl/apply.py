@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dpl.backbones.loading import Precision
+from dpl.backbones.loading import PrecisionChoice
 from dpl.classifier import Classifier, ZeroShot
 from dpl.data.ahead import while_computing
 from dpl.data.collect import collect_images
@@ -27,7 +27,7 @@ def predict_files(
     top: int = 3,
     backbone: str | None = None,
     device: str = "auto",
-    precision: Precision | Literal["auto"] = "auto",
+    precision: PrecisionChoice = "auto",
     say: Say = lambda _: None,
 ) -> list[dict[str, Any]]:
     """The `top` classes of each image file: {"image": path, "classes": [{"name": .., "probability": 0-1}, ..]}.
@@ -71,7 +71,7 @@ def evaluate_run(
     on: str | None = None,
     backbone: str | None = None,
     device: str = "auto",
-    precision: Precision | Literal["auto"] = "auto",
+    precision: PrecisionChoice = "auto",
     say: Say = lambda _: None,
 ) -> dict[str, Any]:
     """Accuracy (0-1) of the run's prompts and of zero-shot on its own test images, or with `on` on another task's.

@@ -38,6 +38,11 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def parameters_of(optimizer: Optimizer) -> list[Tensor]:
+    """What the optimiser steps."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 @contextmanager
 def frozen(parameters: Iterable[Tensor]) -> Iterator[None]:
     """Inside, a forward computes nothing that only the gradients of `parameters` would need."""
@@ -56,7 +61,7 @@ def descend(loss: Tensor, optimizer: Optimizer, clip_norm: float = 0.0, where: s
 
     No other gradient is computed. Raises `DplError`, before anything changes, where the loss or a gradient is not finite.
     """
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = parameters_of(optimizer)
     value = loss.item()
     if not math.isfinite(value):
         raise DplError(f"{where}: the loss is {value}; lower the learning rate or check the images")

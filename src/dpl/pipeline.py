@@ -64,7 +64,9 @@ def resume(run: Path, on_step: OnStep | None = None, say: Say = lambda _: None) 
     """Goes on with a run that was stopped; the result is that of a run never stopped. A finished run stays as it is."""
     config = settings_of(run)
     made_with = read_config(run)
-    inputs = _load(replace(config, backbone=made_with["backbone"]["name"]))
+    # What "auto" meant when the run began; runs from before there was a choice are fp32.
+    precision = made_with["backbone"].get("precision", "fp32")
+    inputs = _load(replace(config, backbone=made_with["backbone"]["name"], precision=precision))
     check_backbone(run, inputs.backbone)
     if made_with["shots"] != {"train": item_names(inputs.shots.train), "val": item_names(inputs.shots.val)}:
         raise DplError(f"{run}: the images in {config.data} have changed since the run began; start it anew")

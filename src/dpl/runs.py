@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from dpl.backbones.loading import Backbone, Precision, load_backbone
+from dpl.backbones.loading import Backbone, PrecisionChoice, load_backbone
 from dpl.classifier import Classifier
 from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, command, from_dict
 from dpl.data.fewshot import FewShot
@@ -177,14 +177,14 @@ def class_features(run: Path, model: Classifier) -> Float[Tensor, "classes dim"]
 
 
 def _sources(run: Path, model: Classifier) -> str:
-    """SHA-256 of all that the class embeddings depend on."""
+    """SHA-256 of what the class embeddings are of; those computed in another precision are taken as they are."""
     digest = hashlib.sha256((run / "prompts.safetensors").read_bytes())
     digest.update(json.dumps([model.class_names, model.template, model.backbone.fingerprint]).encode())
     return digest.hexdigest()
 
 
 def load_run(
-    run: Path | str, backbone: str | None = None, device: str = "auto", precision: Precision | Literal["auto"] = "auto"
+    run: Path | str, backbone: str | None = None, device: str = "auto", precision: PrecisionChoice = "auto"
 ) -> Classifier:
     """The trained classifier of a run folder; needs the folder and the backbone only.
 

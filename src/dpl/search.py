@@ -1,12 +1,13 @@
 """The search stage: alphas and prompts learned in turn, the layout read off the alphas (method.md, "Search stage")."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.optim import Adam
+from torch import Tensor
+from torch.optim import Adam, Optimizer
 
 from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier
@@ -16,11 +17,13 @@ from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.data.transforms import decode
-from dpl.optimization import descend, frozen, learning_rate, prompt_optimizer, set_learning_rate
+from dpl.optimization import descend, frozen, learning_rate, parameters_of, prompt_optimizer, set_learning_rate
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import PromptMixture
 from dpl.rng import generator
 from dpl.stage import Stage
+
+Batch = tuple[Tensor, Tensor]
 
 # The layout has settled when no alpha difference of the last epochs was above this (probabilities, mean per entry).
 SETTLED_DIFFERENCE = 5e-3
@@ -52,9 +55,8 @@ def search_layout(
     config, stage = config or SearchConfig(), stage or Stage("search")
     model = Classifier.mixture(backbone, task.class_names, task.templates[0], config.options, prompt_std, seed)
     layers = [*model.image.layers, *model.text.layers]
-    alpha_rows, prompts = [layer.alphas for layer in layers], [layer.prompts for layer in layers]
-    alpha_optimizer = Adam(alpha_rows, lr=config.alpha_lr, betas=(0.5, 0.999))
-    optimizer = prompt_optimizer(config, prompts)
+    alpha_optimizer = Adam([layer.alphas for layer in layers], lr=config.alpha_lr, betas=(0.5, 0.999))
+    optimizer = prompt_optimizer(config, [layer.prompts for layer in layers])
     training = TrainingBatches(shots.train, backbone, task.augmentation, config.batch_size, seed, stage.name)
     validation = decode(shots.val, backbone.image_size).to(backbone.device)
     validation_labels = torch.tensor([item.label for item in shots.val], device=backbone.device)
@@ -69,12 +71,10 @@ def search_layout(
         for step, pixels, labels in training.epoch(stage.epoch, first=stage.step):
             draw = torch.randperm(len(validation), generator=generator(seed, "validation", stage.epoch, step))
             draw = draw[: config.validation_batch_size].to(backbone.device)
-            with frozen(prompts):
-                loss = F.cross_entropy(model(validation[draw]), validation_labels[draw])
-            validation_loss = descend(loss, alpha_optimizer, where=stage.where)
-            with frozen(alpha_rows):
-                loss = F.cross_entropy(model(pixels), labels)
-            train_loss = descend(loss, optimizer, config.clip_norm, where=stage.where)
+            batches = (validation[draw], validation_labels[draw]), (pixels, labels)
+            validation_loss, train_loss = search_step(
+                model, alpha_optimizer, optimizer, *batches, config.clip_norm, where=stage.where
+            )
             stage.finish_step(train_loss=train_loss, validation_loss=validation_loss)
         previous, alphas = alphas, _alphas(model)
         layout = PromptLayout.from_alphas(alphas["image"], alphas["text"], config.options)
@@ -87,6 +87,27 @@ def search_layout(
         )
     layout = PromptLayout.from_alphas(alphas["image"], alphas["text"], config.options)
     return SearchResult(layout, tuple(stage.history))
+
+
+def search_step(
+    model: Callable[[Tensor], Tensor],
+    alpha_optimizer: Optimizer,
+    prompt_optimizer: Optimizer,
+    validation: Batch,
+    training: Batch,
+    clip_norm: float,
+    where: str = "",
+) -> tuple[float, float]:
+    """The alphas on the `validation` batch, then the prompts on the `training` batch; both losses.
+
+    A batch is (pixels, labels). While the one learn, nothing is computed for gradients of the others.
+    """
+    with frozen(parameters_of(prompt_optimizer)):
+        loss = F.cross_entropy(model(validation[0]), validation[1])
+    validation_loss = descend(loss, alpha_optimizer, where=where)
+    with frozen(parameters_of(alpha_optimizer)):
+        loss = F.cross_entropy(model(training[0]), training[1])
+    return validation_loss, descend(loss, prompt_optimizer, clip_norm, where=where)
 
 
 def _alphas(model: Classifier[PromptMixture]) -> dict[str, list[list[float]]]:

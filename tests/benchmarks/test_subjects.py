@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from benchmarks.clips import OPENING, SHAPES, TEMPLATE, class_names, random_backbone, random_batch, sentence_lengths
 from benchmarks.counts import text_load
 from benchmarks.floors import Floor
-from benchmarks.subjects import SUBJECTS, Case, differences, make_model, make_optimizers, make_step, prompts_of, search_step
+from benchmarks.subjects import SUBJECTS, Case, differences, make_model, make_optimizers, make_step, prompts_of
 from dpl import Backbone
 from dpl.classifier import sentences
 from dpl.prompts.texts import Texts
+from dpl.search import search_step
 
 SHAPE = SHAPES["tiny"]
 CASES = [Case("search", 4, 2), Case("search", 7, 5), Case("train", 4, 3), Case("train", 2, 1)]
@@ -30,9 +31,9 @@ def test_ours_and_naive_are_still_the_same_after_steps(exact: Backbone):
     batches = [random_batch(SHAPE, count, case.classes, exact.device, count) for count in case.batches]
     for subject in ("ours", "naive", "eager"):
         model = make_model(subject, case, exact, seed=1)
-        optimizers = make_optimizers(model)
+        alphas, prompts = make_optimizers(model)
         for _ in range(3):
-            search_step(model, optimizers, batches)
+            search_step(model, alphas, prompts, *batches, clip_norm=0.0)
         results.append(torch.cat(prompts_of(model)[:1] + prompts_of(model)[1:2]).detach())
     for others in results[1:]:
         assert torch.allclose(results[0], others, rtol=1e-9, atol=1e-12)

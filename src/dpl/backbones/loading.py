@@ -20,6 +20,7 @@ from dpl.backbones.branch import Branch
 from dpl.errors import DplError
 
 Precision = Literal["fp32", "bf16"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
 TINY = Path(__file__).parent / "tiny"
 _CHECKPOINT_FILES = ["*.json", "*.txt", "*.safetensors"]  # never *.bin: pickles can run code
 
@@ -77,7 +78,7 @@ class Backbone:
         return projection(pooled.to(projection.weight.dtype))
 
 
-def load_backbone(name: str = "tiny", device: str = "auto", precision: Precision | Literal["auto"] = "auto") -> Backbone:
+def load_backbone(name: str = "tiny", device: str = "auto", precision: PrecisionChoice = "auto") -> Backbone:
     """Loads `tiny`, a checkpoint folder or a Hugging Face id, frozen; only an id may use the network.
 
     With precision "bf16" the weights of linear layers are kept in bfloat16 and computed with in it; all else is fp32: norms,

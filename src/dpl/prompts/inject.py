@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -18,7 +17,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from dpl.backbones.branch import Branch
 from dpl.errors import DplError
 from dpl.prompts.modules import FixedPrompts, LayerPrompts, PromptMixture
-from dpl.prompts.tokens import Masked, Tokens
+from dpl.prompts.tokens import Masked, Tokens, fused_attention
 
 IMPLEMENTATION = "dpl_prompts"
 _HUNG = "_dpl_prompts"  # the attribute on an attention module
@@ -49,7 +48,7 @@ def _prompted_attention(
         raise DplError(f"attention dropout {dropout}: prompts need a frozen backbone; call its eval()")
     hung: _Hung | None = module.__dict__.get(_HUNG)
     if hung is None:
-        output = F.scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling)
+        output = fused_attention(query, key, value, attention_mask, scaling)
     else:
         # Through the layer's own LN1, K and V; once per call, not per sample. Prompts stay fp32 whatever the model is.
         normed = hung.norm(hung.layer.prompts.to(hung.norm.weight.dtype))

@@ -48,6 +48,14 @@ class Tokens(ABC):
         """
 
 
+def fused_attention(query: Heads, key: Keys, value: Keys, mask: Mask, scale: float | None) -> Heads:
+    """PyTorch's scaled_dot_product_attention, on CPUs in fp32: the backward of its bf16 kernel takes ten times as long."""
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, scale=scale).to(query.dtype)
+
+
 @dataclass(frozen=True, eq=False)
 class Masked(Tokens):
     """Every sample of the batch sees its own tokens, those that `mask` allows (a boolean True, or a float added to scores)."""
@@ -63,12 +71,12 @@ class Masked(Tokens):
             batch = (key.shape[0], -1, -1, -1)
             key = torch.cat([key, prompt_key.expand(batch)], dim=-2)
             value = torch.cat([value, prompt_value.expand(batch)], dim=-2)
-        return F.scaled_dot_product_attention(query, key, value, pad_mask(self.mask, prompts), scale=scale)
+        return fused_attention(query, key, value, pad_mask(self.mask, prompts), scale)
 
     def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
         """Of the whole batch at once; a query that sees no token gets 0 and the logarithm of 0."""
         mask = _additive(self.mask, query)
-        output, log_sum = _kernels(query).forward(query, key, value, mask, scale)
+        output, log_sum = _kernels(query).forward(_Inputs(query, key, value, mask, scale))
         if mask is not None:
             log_sum = log_sum.masked_fill((mask == float("-inf")).all(dim=-1), float("-inf"))
         return output, log_sum
@@ -79,7 +87,7 @@ class Masked(Tokens):
         """Of the whole batch at once."""
         # Where no token is seen every score is -inf; with a finite logarithm exp(score - it) is 0 and not NaN.
         finite, mask = log_sum.nan_to_num(neginf=0.0), _additive(self.mask, query)
-        return _kernels(query).backward(gradient, query, key, value, mean, finite, mask, scale)
+        return _kernels(query).backward(_Inputs(query, key, value, mask, scale), gradient, mean, finite)
 
 
 @dataclass(frozen=True)
@@ -206,82 +214,58 @@ def _additive(mask: Mask, query: Tensor) -> Tensor | None:
     return torch.zeros(mask.shape, dtype=query.dtype, device=query.device).masked_fill_(~mask, float("-inf"))
 
 
-class _Kernels(ABC):
-    """Attention that gives its log-sum, and its backward from any mean; see `Tokens`. The mask is added to the scores."""
+@dataclass(frozen=True)
+class _Inputs:
+    """Of an attention; the mask is added to the scores."""
 
-    @staticmethod
-    @abstractmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]: ...
-
-    @staticmethod
-    @abstractmethod
-    def backward(
-        gradient: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mean: Tensor,
-        log_sum: Tensor,
-        mask: Tensor | None,
-        scale: float,
-    ) -> Gradients: ...
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    scale: float
 
 
-class _FlashOnCpu(_Kernels):
+class _FlashOnCpu:
     """PyTorch's flash attention for CPUs: no score matrix is ever stored. Its backward reads `out` for out . gradient only."""
 
     @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+    def forward(x: _Inputs) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum, as `Tokens.forward`."""
         flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-        output, log_sum = flash(query, key, value, 0.0, False, attn_mask=mask, scale=scale)
+        output, log_sum = flash(x.query, x.key, x.value, 0.0, False, attn_mask=x.mask, scale=x.scale)
         return output, log_sum
 
     @staticmethod
-    def backward(
-        gradient: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mean: Tensor,
-        log_sum: Tensor,
-        mask: Tensor | None,
-        scale: float,
-    ) -> Gradients:
+    def backward(x: _Inputs, gradient: Tensor, mean: Tensor, log_sum: Tensor) -> Gradients:
+        """As `Tokens.backward`."""
         flash: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-        return flash(gradient, query, key, value, mean, log_sum, 0.0, False, attn_mask=mask, scale=scale)
+        return flash(gradient, x.query, x.key, x.value, mean, log_sum, 0.0, False, attn_mask=x.mask, scale=x.scale)
 
 
-class _Plain(_Kernels):
+class _Plain:
     """The formulas written out, for any device; the scores are computed again in the backward, not kept."""
 
     @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-        scores = _scores(query, key, mask, scale)
+    def forward(x: _Inputs) -> tuple[Tensor, Tensor]:
+        """The output and the log-sum, as `Tokens.forward`."""
+        scores = _scores(x)
         log_sum = scores.logsumexp(dim=-1)
         probs = torch.exp(scores - log_sum.nan_to_num(neginf=0.0)[..., None])
-        return probs.to(value.dtype) @ value, log_sum
+        return probs.to(x.value.dtype) @ x.value, log_sum
 
     @staticmethod
-    def backward(
-        gradient: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mean: Tensor,
-        log_sum: Tensor,
-        mask: Tensor | None,
-        scale: float,
-    ) -> Gradients:
-        probs = torch.exp(_scores(query, key, mask, scale) - log_sum[..., None])
+    def backward(x: _Inputs, gradient: Tensor, mean: Tensor, log_sum: Tensor) -> Gradients:
+        """As `Tokens.backward`."""
+        probs = torch.exp(_scores(x) - log_sum[..., None])
         inner = (gradient.to(probs.dtype) * mean).sum(dim=-1, keepdim=True)
-        scores_grad = (probs * ((gradient @ value.mT).to(probs.dtype) - inner) * scale).to(query.dtype)
-        return scores_grad @ key, scores_grad.mT @ query, probs.to(gradient.dtype).mT @ gradient
+        scores_grad = (probs * ((gradient @ x.value.mT).to(probs.dtype) - inner) * x.scale).to(x.query.dtype)
+        return scores_grad @ x.key, scores_grad.mT @ x.query, probs.to(gradient.dtype).mT @ gradient
 
 
-def _scores(query: Tensor, key: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    scores = (query @ key.mT).to(wide(query)) * scale
-    return scores if mask is None else scores + mask
+def _scores(x: _Inputs) -> Tensor:
+    scores = (x.query @ x.key.mT).to(wide(x.query)) * x.scale
+    return scores if x.mask is None else scores + x.mask
 
 
-def _kernels(query: Tensor) -> type[_Kernels]:
+def _kernels(query: Tensor) -> type[_FlashOnCpu] | type[_Plain]:
     return _FlashOnCpu if query.device.type == "cpu" else _Plain
