@@ -14,6 +14,7 @@ COMMANDS = {
     "inference": "images per second against the bare Hugging Face model",
     "precision": "whether bf16 finds the layouts that fp32 finds",
     "against": "dpl fit now against an earlier commit",
+    "study": "does search pay? searched, uniform and random layouts on all built-in tasks; takes hours, goes on when stopped",
     "digits": "accuracy of dpl fit digits over seeds, beside baselines",
 }
 HELP = "usage: python -m benchmarks COMMAND ...        COMMAND --help for its options\n\n" + "".join(

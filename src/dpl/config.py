@@ -60,7 +60,7 @@ class SearchConfig(PromptOptimization):
 class TrainConfig(PromptOptimization):
     """The training stage: fresh prompts in the found layout."""
 
-    epochs: Count = 80
+    epochs: Count = 20
     """Passes over the training shots."""
     distill: Annotated[RateOrZero, tyro.conf.arg(aliases=["--distill"])] = 0.0
     """Weight of KL(zero-shot teacher with the template ensemble || student) in the loss; 0: no teacher."""

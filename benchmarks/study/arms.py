@@ -1,0 +1,126 @@
+"""The arms of the study: ways to come by a layout, every one followed by the same training.
+
+An arm is a row of `ARMS`: what it does with the shots of a task, and what that cost. Random layouts are drawn once, so that
+random-07 is the same layout for all tasks and seeds.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import dpl
+from dpl.classifier import ClipClassifier
+from dpl.data.fewshot import FewShot
+from dpl.data.task import Task
+
+Depths = tuple[int, int]  # layers of the image and of the text branch
+
+RANDOM_LAYOUTS, LONGEST, TOKENS_PER_LAYER = 20, 8, 4
+LENGTHS = (1, 2, 4, 6)
+SEARCH_SHARE = 1.5  # what a search and the training after it may cost together, relative to the training alone
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an arm gets."""
+
+    backbone: dpl.Backbone
+    task: Task
+    shots: FewShot
+    seed: int
+
+    @property
+    def depths(self) -> Depths:
+        """Layers of both branches."""
+        return self.backbone.image.depth, self.backbone.text.depth
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A classifier, and its cost: optimiser steps, images that went forward and backward, seconds of both stages."""
+
+    model: ClipClassifier
+    layout: dpl.PromptLayout
+    steps: int = 0
+    images: int = 0
+    search_seconds: float = 0.0
+    train_seconds: float = 0.0
+
+
+Arm = Callable[[Trial], Outcome]
+
+
+def zero_shot(trial: Trial) -> Outcome:
+    """The frozen model with the task's first template."""
+    model = dpl.ZeroShot(trial.backbone, trial.task.class_names, trial.task.templates[:1])
+    return Outcome(model, dpl.PromptLayout.uniform(0, *trial.depths))
+
+
+def trained(layout: Callable[[Depths], dpl.PromptLayout], cost: float = 1.0) -> Arm:
+    """Fresh prompts in a layout that does not depend on the task, trained by the defaults, `cost` times as many epochs."""
+
+    def arm(trial: Trial) -> Outcome:
+        config, start = dpl.TrainConfig(), time.perf_counter()
+        config = replace(config, epochs=round(config.epochs * cost))
+        chosen = layout(trial.depths)
+        model = dpl.train_prompts(trial.backbone, trial.task, trial.shots, chosen, config, seed=trial.seed)
+        images = len(trial.shots.train)
+        steps = config.epochs * -(-images // config.batch_size)
+        return Outcome(model, chosen, steps, config.epochs * images, train_seconds=time.perf_counter() - start)
+
+    return arm
+
+
+def _both(length: int) -> Callable[[Depths], dpl.PromptLayout]:
+    return lambda depths: dpl.PromptLayout.uniform(length, *depths)
+
+
+def _image(length: int) -> Callable[[Depths], dpl.PromptLayout]:
+    return lambda depths: dpl.PromptLayout((length,) * depths[0], (0,) * depths[1])
+
+
+def _text(length: int) -> Callable[[Depths], dpl.PromptLayout]:
+    return lambda depths: dpl.PromptLayout((0,) * depths[0], (length,) * depths[1])
+
+
+def _first_half(layout: Callable[[Depths], dpl.PromptLayout]) -> Callable[[Depths], dpl.PromptLayout]:
+    def half(row: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(length if 2 * index < len(row) else 0 for index, length in enumerate(row))
+
+    def halved(depths: Depths) -> dpl.PromptLayout:
+        full = layout(depths)
+        return dpl.PromptLayout(half(full.image), half(full.text))
+
+    return halved
+
+
+@cache
+def random_layouts(depths: Depths) -> tuple[dpl.PromptLayout, ...]:
+    """Drawn evenly from all layouts of 0 to 8 tokens a layer that have 4 tokens a layer on average."""
+    rng, rows, found = random.Random(2026), sum(depths), []
+    while len(found) < RANDOM_LAYOUTS:
+        lengths = [rng.randint(0, LONGEST) for _ in range(rows)]
+        if sum(lengths) == TOKENS_PER_LAYER * rows:
+            found.append(dpl.PromptLayout(tuple(lengths[: depths[0]]), tuple(lengths[depths[0] :])))
+    return tuple(found)
+
+
+def _random(index: int) -> Callable[[Depths], dpl.PromptLayout]:
+    return lambda depths: random_layouts(depths)[index]
+
+
+ARMS: dict[str, Arm] = {
+    "zero-shot": zero_shot,
+    **{f"uniform-both-{length}": trained(_both(length)) for length in LENGTHS},
+    **{f"uniform-image-{length}": trained(_image(length)) for length in LENGTHS},
+    **{f"uniform-text-{length}": trained(_text(length)) for length in LENGTHS},
+    "half-both-4": trained(_first_half(_both(4))),
+    "half-image-4": trained(_first_half(_image(4))),
+    "half-text-4": trained(_first_half(_text(4))),
+    "longer-both-4": trained(_both(4), cost=SEARCH_SHARE),
+    "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
+    **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
+}
+FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS))
