@@ -33,7 +33,7 @@ from dpl.config import PRESETS, SearchConfig, TrainConfig
 from dpl.optimization import descend, prompt_optimizer
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
-from dpl.search import search_step
+from dpl.search.mixture import bilevel_step
 from dpl.train import distillation
 
 Stage = Literal["search", "train"]
@@ -125,7 +125,7 @@ def make_optimizers(model: Prompted) -> list[Optimizer]:
 
 def _search_step(model: Prompted, optimizers: Sequence[Optimizer], batches: Sequence[Batch]) -> float:
     (alphas, prompts), (validation, training) = optimizers, batches
-    return search_step(model, alphas, prompts, validation, training, _SEARCH.clip_norm)[-1]
+    return bilevel_step(model, alphas, prompts, validation, training, _SEARCH.clip_norm)[-1]
 
 
 def train_step(model: Prompted, optimizer: Optimizer, batch: Batch, teacher: ClipClassifier | None) -> float:

@@ -56,7 +56,8 @@ def test_without_image_prompts_student_and_teacher_share_the_image_branch(parts:
     calls: list[int] = []
     counted = Backbone.image_features
     monkeypatch.setattr(Backbone, "image_features", lambda self, pixels: calls.append(len(pixels)) or counted(self, pixels))
-    train_prompts(backbone, task, shots, PromptLayout((0, 0), (0, 3)), TrainConfig(epochs=1, batch_size=8, distill=1.0))
+    config = TrainConfig(epochs=1, batch_size=8, distill=1.0, gates=(1.0,))
+    train_prompts(backbone, task, shots, PromptLayout((0, 0), (0, 3)), config)
     assert sum(calls) == len(shots.train)
 
 

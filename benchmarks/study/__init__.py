@@ -89,12 +89,19 @@ def run(cell: Cell, precision: str) -> dict[str, Any]:
     with torch.no_grad():
         logits = outcome.model(decode(shots.val, backbone.image_size))
     labels = torch.tensor([item.label for item in shots.val])
+    gate, accuracy = getattr(outcome.model, "gate", 1.0), dpl.evaluate_classifier(outcome.model, task.test).accuracy
+    ungated = accuracy
+    if isinstance(outcome.model, dpl.Classifier) and gate != 1:
+        outcome.model.gate = 1.0
+        ungated = dpl.evaluate_classifier(outcome.model, task.test).accuracy
     return {
         "task": cell.task,
         "shots": cell.shots,
         "seed": cell.seed,
         "arm": cell.arm,
-        "accuracy": round(dpl.evaluate_classifier(outcome.model, task.test).accuracy, 5),
+        "accuracy": round(accuracy, 5),
+        "gate": gate,
+        "ungated_accuracy": round(ungated, 5),
         "validation_loss": round(F.cross_entropy(logits, labels).item(), 5),
         "validation_accuracy": round((logits.argmax(dim=-1) == labels).float().mean().item(), 5),
         "layout": {"image": outcome.layout.image, "text": outcome.layout.text},

@@ -6,19 +6,23 @@ random-07 is the same layout for all tasks and seeds.
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
+from torch import Tensor
+
 import dpl
+from benchmarks.study.released import CONFIG, search_as_released
 from dpl.classifier import ClipClassifier
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 
 Depths = tuple[int, int]  # layers of the image and of the text branch
 
-RANDOM_LAYOUTS, LONGEST, TOKENS_PER_LAYER = 20, 8, 4
+RANDOM_LAYOUTS = 20
 LENGTHS = (1, 2, 4, 6)
+LONGEST, TOKENS_PER_LAYER = 12, 6  # as the search's defaults: layouts of one budget
 SEARCH_SHARE = 1.5  # what a search and the training after it may cost together, relative to the training alone
 
 
@@ -58,17 +62,17 @@ def zero_shot(trial: Trial) -> Outcome:
     return Outcome(model, dpl.PromptLayout.uniform(0, *trial.depths))
 
 
-def trained(layout: Callable[[Depths], dpl.PromptLayout], cost: float = 1.0) -> Arm:
-    """Fresh prompts in a layout that does not depend on the task, trained by the defaults, `cost` times as many epochs."""
+def trained(layout: Callable[[Depths], dpl.PromptLayout], cost: float = 1.0, start: Mapping[str, Tensor] | None = None) -> Arm:
+    """Prompts in a given layout, fresh or from `start`, trained by the defaults, `cost` times as many epochs."""
 
     def arm(trial: Trial) -> Outcome:
-        config, start = dpl.TrainConfig(), time.perf_counter()
+        config, begun = dpl.TrainConfig(), time.perf_counter()
         config = replace(config, epochs=round(config.epochs * cost))
         chosen = layout(trial.depths)
-        model = dpl.train_prompts(trial.backbone, trial.task, trial.shots, chosen, config, seed=trial.seed)
+        model = dpl.train_prompts(trial.backbone, trial.task, trial.shots, chosen, config, start=start, seed=trial.seed)
         images = len(trial.shots.train)
         steps = config.epochs * -(-images // config.batch_size)
-        return Outcome(model, chosen, steps, config.epochs * images, train_seconds=time.perf_counter() - start)
+        return Outcome(model, chosen, steps, config.epochs * images, train_seconds=time.perf_counter() - begun)
 
     return arm
 
@@ -98,7 +102,7 @@ def _first_half(layout: Callable[[Depths], dpl.PromptLayout]) -> Callable[[Depth
 
 @cache
 def random_layouts(depths: Depths) -> tuple[dpl.PromptLayout, ...]:
-    """Drawn evenly from all layouts of 0 to 8 tokens a layer that have 4 tokens a layer on average."""
+    """Drawn evenly from all layouts of 0 to 12 tokens a layer that have 6 tokens a layer on average."""
     rng, rows, found = random.Random(2026), sum(depths), []
     while len(found) < RANDOM_LAYOUTS:
         lengths = [rng.randint(0, LONGEST) for _ in range(rows)]
@@ -111,6 +115,41 @@ def _random(index: int) -> Callable[[Depths], dpl.PromptLayout]:
     return lambda depths: random_layouts(depths)[index]
 
 
+def searched(config: dpl.SearchConfig | None = None, inherit: bool = True) -> Arm:
+    """Our search, then the default training from the search's own prompts, or from fresh ones."""
+
+    def arm(trial: Trial) -> Outcome:
+        settings, start = config or dpl.SearchConfig(), time.perf_counter()
+        parts = (trial.backbone, trial.task, trial.shots)
+        found = dpl.search_layout(*parts, settings, seed=trial.seed)
+        seconds = time.perf_counter() - start
+        prompts = found.prompts if inherit else None
+        training = trained(lambda _: found.layout, start=prompts)(trial)
+        train, val = len(trial.shots.train), len(trial.shots.val)
+        steps = -(-train // settings.batch_size)
+        judged = val if settings.method == "pruning" else steps * min(val, settings.validation_batch_size)
+        epochs = len(found.history)
+        return replace(
+            training,
+            steps=training.steps + epochs * steps,
+            images=training.images + epochs * (train + judged),
+            search_seconds=seconds,
+        )
+
+    return arm
+
+
+def released(trial: Trial) -> Outcome:
+    """The paper's search as released, then the same training as for every other layout."""
+    start = time.perf_counter()
+    layout = search_as_released(trial.backbone, trial.task, trial.shots, trial.seed)
+    seconds = time.perf_counter() - start
+    training, train = trained(lambda _: layout)(trial), len(trial.shots.train)
+    steps = CONFIG.epochs * -(-train // CONFIG.batch_size)
+    images = CONFIG.epochs * train + steps * min(len(trial.shots.val), CONFIG.validation_batch_size)
+    return replace(training, steps=training.steps + steps, images=training.images + images, search_seconds=seconds)
+
+
 ARMS: dict[str, Arm] = {
     "zero-shot": zero_shot,
     **{f"uniform-both-{length}": trained(_both(length)) for length in LENGTHS},
@@ -121,6 +160,8 @@ ARMS: dict[str, Arm] = {
     "half-text-4": trained(_first_half(_text(4))),
     "longer-both-4": trained(_both(4), cost=SEARCH_SHARE),
     "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
+    "paper": released,
+    "search": searched(),
     **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
 }
-FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS))
+FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS), "paper", "search")

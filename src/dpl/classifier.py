@@ -13,11 +13,11 @@ from dpl.backbones.loading import Backbone
 from dpl.data.transforms import normalise
 from dpl.prompts.inject import attach
 from dpl.prompts.layout import PromptLayout
-from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.prompts.modules import BranchPrompts, FixedPrompts, PromptMixture, PrunablePrompts
 from dpl.prompts.texts import Texts
 from dpl.rng import generator
 
-Prompts = TypeVar("Prompts", bound=FixedPrompts | PromptMixture)
+Prompts = TypeVar("Prompts", bound=BranchPrompts)
 
 
 class ClipClassifier(nn.Module):
@@ -110,6 +110,19 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         self.text: Prompts = text.to(backbone.device)
         self._texts = Texts(backbone, sentences(template, class_names))
         self._is_attached = False
+        self._gate = 1.0
+
+    @property
+    def gate(self) -> float:
+        """How often each prompt counts, 0-1, in place of once: 1 as trained, 0 is the frozen model."""
+        return self._gate
+
+    @gate.setter
+    def gate(self, gate: float) -> None:
+        self._gate = gate
+        for layer in (*self.image.layers, *self.text.layers):
+            log_gates = torch.full((len(layer.prompts),), gate, device=layer.prompts.device).log()
+            layer.log_gates = None if gate == 1 else log_gates
 
     @staticmethod
     def fixed(
@@ -132,9 +145,20 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         std: float,
         seed: int,
     ) -> "Classifier[PromptMixture]":
-        """The search's classifier: a mixture over `options` in every layer, prompts at N(0, std^2)."""
+        """The mixture search's classifier: a mixture over `options` in every layer, prompts at N(0, std^2)."""
         image, text = (
             PromptMixture(branch.depth, options, branch.width, std, generator(seed, "mixture", branch.name))
+            for branch in (backbone.image, backbone.text)
+        )
+        return Classifier(backbone, class_names, template, image, text)
+
+    @classmethod
+    def prunable(
+        cls, backbone: Backbone, class_names: Sequence[str], template: str, rows: int, std: float, seed: int
+    ) -> "Classifier[PrunablePrompts]":
+        """The pruning search's classifier: `rows` prompts in every layer, at N(0, std^2)."""
+        image, text = (
+            PrunablePrompts(branch.depth, rows, branch.width, std, generator(seed, "prunable", branch.name))
             for branch in (backbone.image, backbone.text)
         )
         return Classifier(backbone, class_names, template, image, text)

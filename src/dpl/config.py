@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast
 
 import tyro
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le, MinLen
 
 from dpl.errors import DplError
 from dpl.prompts.layout import check_options
@@ -15,6 +15,7 @@ Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]
 RateOrZero = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 PresetName = Literal["default", "paper"]
 
 
@@ -42,28 +43,38 @@ class PromptOptimization:
 
 @dataclass(frozen=True)
 class SearchConfig(PromptOptimization):
-    """The search stage: alphas and prompts in turn."""
+    """The search stage: one training of a model larger than any layout."""
 
-    epochs: Count = 20
+    method: Literal["pruning", "mixture"] = "pruning"
+    """Train the longest layout and keep its most salient prompts, or the paper's mixture of all options weighed by alphas."""
+    epochs: Count = 7
     """Passes over the training shots, at most."""
-    options: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    options: tuple[int, ...] = tuple(range(13))
     """Context lengths a layer may choose from, ascending from 0."""
+    budget: Annotated[RateOrZero, tyro.conf.arg(aliases=["--budget"])] = 6.0
+    """Prompt tokens a layer has on average, at most, over both branches; 0: every layer takes what it likes best."""
     validation_batch_size: Count = 16
-    """Validation images per step of the alphas, drawn anew each step."""
+    """Validation images per step of the alphas, drawn anew each step; per batch for the saliency."""
     alpha_lr: Rate = 3e-2
-    """Learning rate of the alphas (Adam, betas 0.5 and 0.999)."""
+    """Learning rate of the alphas (Adam, betas 0.5 and 0.999), for the mixture."""
     patience: CountOrZero = 5
     """Stop when the layout has settled: unchanged, with a small alpha difference, for so many epochs; 0: never."""
+
+    def tokens(self, layers: int) -> int | None:
+        """How many prompt tokens a model of so many layers may have in all; none: no limit."""
+        return int(self.budget * layers) if self.budget else None
 
 
 @dataclass(frozen=True)
 class TrainConfig(PromptOptimization):
-    """The training stage: fresh prompts in the found layout."""
+    """The training stage: prompts in the found layout."""
 
     epochs: Count = 20
     """Passes over the training shots."""
     distill: Annotated[RateOrZero, tyro.conf.arg(aliases=["--distill"])] = 0.0
     """Weight of KL(zero-shot teacher with the template ensemble || student) in the loss; 0: no teacher."""
+    gates: Annotated[tuple[Share, ...], MinLen(1)] = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
+    """How often each prompt counts, from 1 (as trained) to 0 (zero-shot): chosen by the validation loss at the end."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +131,34 @@ class FitRun(RunConfig):
 
     search: SearchConfig = field(default_factory=SearchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    inherit: bool = True
+    """Training goes on with the prompts that the search has learned; no: it starts from fresh ones."""
 
 
 # The released settings (method.md): SGD, one warm-up epoch at 1e-5, batch 4, no clipping, no early stop.
 _PAPER = {"batch_size": 4, "optimizer": "sgd", "lr": 3.5e-3, "warmup_epochs": 1, "warmup_lr": 1e-5, "clip_norm": 0.0}
-_PAPER_SEARCH = SearchConfig(epochs=80, validation_batch_size=16, alpha_lr=3.5e-3, patience=0, **_PAPER)
-_PAPER_TRAIN = TrainConfig(epochs=40, **_PAPER)
+_PAPER_SEARCH = SearchConfig(
+    method="mixture",
+    epochs=80,
+    options=tuple(range(7)),
+    budget=0,
+    validation_batch_size=16,
+    alpha_lr=3.5e-3,
+    patience=0,
+    **_PAPER,
+)
+_PAPER_TRAIN = TrainConfig(epochs=40, gates=(1.0,), **_PAPER)
 
 # What a preset changes, by field; `dpl fit --preset NAME` starts from these and the other options still apply.
 PRESETS: dict[str, dict] = {
     "default": {},
-    "paper": {"augmentation": "protocol", "prompt_std": 0.02, "search": _PAPER_SEARCH, "train": _PAPER_TRAIN},
+    "paper": {
+        "augmentation": "protocol",
+        "prompt_std": 0.02,
+        "search": _PAPER_SEARCH,
+        "train": _PAPER_TRAIN,
+        "inherit": False,
+    },
 }
 
 
@@ -179,7 +207,9 @@ def _differences(config: Any, base: Any, prefix: str = "--") -> list[str]:
             words += _differences(value, getattr(base, entry.name), f"{name}.")
         elif entry.name == "preset" and value != "default":
             words += [name, value]
-        elif value != getattr(base, entry.name) and value is not False:
+        elif value is False and getattr(base, entry.name):
+            words.append(f"--no-{name.removeprefix('--')}")
+        elif value != getattr(base, entry.name):
             given = () if value is True else value if isinstance(value, tuple) else (value,)
             words += [name, *map(str, given)]
     return words

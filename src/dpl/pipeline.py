@@ -20,10 +20,12 @@ from dpl.runs import (
     check_backbone,
     check_new,
     create,
+    found_prompts,
     is_run,
     item_names,
     read_config,
     save_class_features,
+    save_found_prompts,
     save_layout,
     save_prompts,
     settings_of,
@@ -128,12 +130,15 @@ def _go_on(run: Path, config: RunConfig, inputs: _Inputs, on_step: OnStep | None
     if layout is None and (run / "layout.json").exists():
         layout = PromptLayout.load(run / "layout.json")
     if layout is None and isinstance(config, SearchRun | FitRun):
-        stage = Stage("search", run, on_step)
-        layout = search_layout(backbone, task, shots, config.search, stage=stage, **shared).layout
+        found = search_layout(backbone, task, shots, config.search, stage=Stage("search", run, on_step), **shared)
+        layout = found.layout
+        save_found_prompts(run, found.prompts)  # before the layout: where that is, the search is over
     assert layout is not None  # every kind of run has one now
     save_layout(run, layout)
     if isinstance(config, TrainRun | FitRun):
-        model = train_prompts(backbone, task, shots, layout, config.train, stage=Stage("train", run, on_step), **shared)
+        start = found_prompts(run) if isinstance(config, FitRun) and config.inherit else None
+        stage = Stage("train", run, on_step)
+        model = train_prompts(backbone, task, shots, layout, config.train, start=start, stage=stage, **shared)
         save_prompts(run, model)
         class_features = save_class_features(run, model)
         write_json(run / "metrics.json", metrics(model, class_features, task, config, on_step))
@@ -160,6 +165,7 @@ def metrics(
         "seed": config.seed,
         "test_images": len(task.test),
         "layout_tokens": model.layout.tokens,
+        "gate": model.gate,
         "trainable_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "per_class": [
             {

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +26,7 @@ from dpl.files import read_json, write_bytes, write_json, write_text
 from dpl.prompts.layout import PromptLayout
 
 KINDS: dict[str, type[RunConfig]] = {"fit": FitRun, "search": SearchRun, "train": TrainRun}
+_FOUND = Path("checkpoint", "found.safetensors")
 _FILES = (
     "layout.json",
     "prompts.safetensors",
@@ -149,10 +150,21 @@ def save_layout(run: Path, layout: PromptLayout) -> None:
     write_text(run / "layout.json", layout.to_json() + "\n")
 
 
+def save_found_prompts(run: Path, prompts: Mapping[str, Tensor]) -> None:
+    """Keeps, while the run goes on, the prompts that the search has learned."""
+    (run / "checkpoint").mkdir(exist_ok=True)
+    write_bytes(run / _FOUND, save({key: tensor.cpu().contiguous() for key, tensor in prompts.items()}))
+
+
+def found_prompts(run: Path) -> dict[str, Tensor]:
+    """What `save_found_prompts` wrote."""
+    return load_file(run / _FOUND)
+
+
 def save_prompts(run: Path, model: Classifier) -> None:
-    """Writes prompts.safetensors: the learned parameters only."""
+    """Writes prompts.safetensors: the learned parameters only, and the gate in its header."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    write_bytes(run / "prompts.safetensors", save(tensors))
+    write_bytes(run / "prompts.safetensors", save(tensors, metadata={"gate": str(model.gate)}))
 
 
 @torch.no_grad()
@@ -202,6 +214,8 @@ def load_run(
     model = Classifier.fixed(loaded, task["class_names"], task["templates"][0], layout, std=0.0, seed=0)
     try:
         model.load_state_dict(load_file(run / "prompts.safetensors"))
-    except (SafetensorError, RuntimeError) as error:
+        with safe_open(run / "prompts.safetensors", framework="pt") as file:
+            model.gate = float((file.metadata() or {}).get("gate", 1.0))
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise DplError(f"{run}/prompts.safetensors: does not fit the run ({str(error).splitlines()[0]})") from None
     return model.eval()

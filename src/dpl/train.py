@@ -1,5 +1,8 @@
-"""The training stage: fresh prompts in a given layout (method.md, "Training stage")."""
+"""The training stage: prompts in a given layout (method.md, "Training stage")."""
 
+from collections.abc import Mapping, Sequence
+
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +12,9 @@ from dpl.classifier import Classifier, ZeroShot
 from dpl.config import TrainConfig
 from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
-from dpl.data.task import Task
+from dpl.data.task import Item, Task
+from dpl.data.transforms import decode
+from dpl.evaluate import BATCH_SIZE
 from dpl.optimization import descend, learning_rate, prompt_optimizer, set_learning_rate
 from dpl.prompts.layout import PromptLayout
 from dpl.stage import Stage
@@ -22,17 +27,23 @@ def train_prompts(
     layout: PromptLayout,
     config: TrainConfig | None = None,
     *,
+    start: Mapping[str, Tensor] | None = None,
     prompt_std: float = 0.05,
     seed: int = 1,
     stage: Stage | None = None,
 ) -> Classifier:
     """Trains prompts in `layout` on the few `shots`; the classifier of the last step.
 
+    They begin at `start`, a state dict such as `SearchResult.prompts`, or at N(0, prompt_std^2). At the end the validation
+    shots choose the gate out of `config.gates`.
+
     The loss is cross entropy, plus `config.distill` times the distillation from the frozen model. A layout of zeros has
     nothing to train and is the zero-shot model. Raises `DplError` where a loss is not finite.
     """
     config, stage = config or TrainConfig(), stage or Stage("train")
     model = Classifier.fixed(backbone, task.class_names, task.templates[0], layout, prompt_std, seed)
+    if start is not None:
+        model.load_state_dict(start)
     prompts = [prompt for prompt in model.parameters() if prompt.numel()]
     if not prompts:
         return model
@@ -54,7 +65,29 @@ def train_prompts(
             accuracy = (logits.argmax(dim=-1) == labels).float().mean().item()
             stage.finish_step(loss=descend(loss, optimizer, config.clip_norm, where=stage.where), accuracy=accuracy)
         stage.finish_epoch(lr=rate)
+    model.gate = best_gate(model, shots.val, config.gates)
     return model
+
+
+@torch.no_grad()
+def best_gate(model: Classifier, items: Sequence[Item], gates: Sequence[float]) -> float:
+    """The gate (0-1) out of `gates` with the lowest cross entropy on `items`, the first of equals; leaves the model's alone.
+
+    With few shots trained prompts can do worse than the frozen model; a gate between is a way back that costs nothing, as
+    the mean of both models' weights is for fine-tuning (Wortsman et al., "Robust Fine-Tuning of Zero-Shot Models", 2022).
+    """
+    before, device = model.gate, model.backbone.device
+    batches = [items[start : start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE)]
+    losses = dict.fromkeys(gates, 0.0)
+    try:
+        for batch in batches if len(losses) > 1 else ():
+            pixels = decode(batch, model.backbone.image_size)
+            labels = torch.tensor([item.label for item in batch], device=device)
+            for model.gate in losses:
+                losses[model.gate] += F.cross_entropy(model(pixels), labels, reduction="sum").item()
+    finally:
+        model.gate = before
+    return min(losses, key=lambda gate: losses[gate])
 
 
 def distillation(student: Float[Tensor, "images classes"], teacher: Float[Tensor, "images classes"]) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ from benchmarks.subjects import SUBJECTS, Case, differences, make_model, make_op
 from dpl import Backbone
 from dpl.classifier import sentences
 from dpl.prompts.texts import Texts
-from dpl.search import search_step
+from dpl.search.mixture import bilevel_step
 
 SHAPE = SHAPES["tiny"]
 CASES = [Case("search", 4, 2), Case("search", 7, 5), Case("train", 4, 3), Case("train", 2, 1)]
@@ -33,7 +33,7 @@ def test_ours_and_naive_are_still_the_same_after_steps(exact: Backbone):
         model = make_model(subject, case, exact, seed=1)
         alphas, prompts = make_optimizers(model)
         for _ in range(3):
-            search_step(model, alphas, prompts, *batches, clip_norm=0.0)
+            bilevel_step(model, alphas, prompts, *batches, clip_norm=0.0)
         results.append(torch.cat(prompts_of(model)[:1] + prompts_of(model)[1:2]).detach())
     for others in results[1:]:
         assert torch.allclose(results[0], others, rtol=1e-9, atol=1e-12)

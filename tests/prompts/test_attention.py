@@ -245,3 +245,36 @@ def test_a_query_that_sees_no_token_gets_the_options_prompts_alone():
     theirs = torch.autograd.grad(expected.square().sum(), leaves)
     for mine, naive in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, naive, rtol=1e-10, atol=1e-10)
+
+
+def naive_gated(case: Case, gates: Tensor, scale: float) -> Tensor:
+    """exp(scores), those of prompts times their gates, normalised."""
+    scores = case.query @ case.key.transpose(-1, -2) * scale
+    if case.mask is not None:
+        scores = scores.masked_fill(~case.mask, -torch.inf) if case.mask.dtype == torch.bool else scores + case.mask
+    tokens, prompts = scores.exp(), (case.query @ case.prompt_key.transpose(-1, -2) * scale).exp() * gates
+    total = tokens.sum(dim=-1, keepdim=True) + prompts.sum(dim=-1, keepdim=True)
+    return (tokens @ case.value + prompts @ case.prompt_value) / total
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes, sizes, sizes, st.integers(1, 7), st.sampled_from([1, 3, 8, 9]), masks, st.integers(0, 10**6))
+def test_gated_prompts_and_the_gates_gradients_equal_the_sum_written_out(prompts, batch, heads, tokens, head_dim, mask, seed):
+    case = make_case(prompts, 2, batch, heads, tokens, head_dim, mask, seed)
+    log_gates = torch.randn(prompts, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    ours = fixed_attention(*case.leaves(torch.float64)[:5], Masked(case.mask), 0.7, log_gates)
+    theirs = naive_gated(case, log_gates.exp(), 0.7)
+    assert largest_difference([ours], [theirs]) < EXACT
+    ours, theirs = (torch.autograd.grad(output.square().sum(), log_gates) for output in (ours, theirs))
+    assert largest_difference(ours, theirs) < EXACT
+
+
+def test_gates_of_one_change_nothing_and_gates_of_zero_take_a_prompt_away():
+    case = make_case(4, 2, 2, 3, 5, 8)
+    parts = case.leaves(torch.float64)[:5]
+    plain = fixed_attention(*parts)
+    assert torch.allclose(fixed_attention(*parts, log_gates=torch.zeros(4, dtype=torch.float64)), plain, atol=1e-14)
+    query, key, value, prompt_key, prompt_value = parts
+    first = fixed_attention(query, key, value, prompt_key[:, :3], prompt_value[:, :3])
+    log_gates = torch.tensor([0.0, 0.0, 0.0, -torch.inf], dtype=torch.float64)
+    assert torch.allclose(fixed_attention(*parts, log_gates=log_gates), first, atol=1e-14)

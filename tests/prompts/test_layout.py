@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import product
 
 import numpy as np
 import pytest
@@ -63,28 +64,39 @@ TEXT = [[0.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
-def test_from_alphas_takes_the_largest_of_every_row_and_the_first_of_equals(kind):
-    assert PromptLayout.from_alphas(kind(IMAGE), kind(TEXT), [0, 2, 5]) == PromptLayout((2, 0, 5), (0,))
+def test_from_scores_takes_the_largest_of_every_row_and_the_first_of_equals(kind):
+    assert PromptLayout.from_scores(kind(IMAGE), kind(TEXT), [0, 2, 5]) == PromptLayout((2, 0, 5), (0,))
 
 
 @given(st.lists(st.lists(st.floats(-9, 9, width=32), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_from_alphas_is_the_argmax(rows):
+def test_from_scores_without_a_budget_is_the_argmax(rows):
     expected = tuple((0, 1, 3, 8)[index] for index in np.argmax(rows, axis=1))
-    assert PromptLayout.from_alphas(rows, rows, (0, 1, 3, 8)) == PromptLayout(expected, expected)
+    assert PromptLayout.from_scores(rows, rows, (0, 1, 3, 8)) == PromptLayout(expected, expected)
 
 
-def test_from_alphas_refuses_rows_that_do_not_fit_the_options():
-    with pytest.raises(DplError, match="3 alphas .* 2 options"):
-        PromptLayout.from_alphas(IMAGE, TEXT, [0, 1])
+@given(st.lists(st.lists(st.integers(-9, 9), min_size=3, max_size=3), min_size=2, max_size=5), st.integers(0, 25))
+def test_from_scores_finds_the_best_of_all_layouts_within_the_budget(rows, budget):
+    options = (0, 1, 4)
+    every = [choice for choice in product(range(3), repeat=len(rows)) if sum(options[i] for i in choice) <= budget]
+    best = max(sum(row[i] for row, i in zip(rows, choice, strict=True)) for choice in every)
+    layout = PromptLayout.from_scores(rows[:1], rows[1:], options, budget)
+    chosen = [options.index(length) for length in (*layout.image, *layout.text)]
+    assert layout.tokens <= budget and sum(row[i] for row, i in zip(rows, chosen, strict=True)) == best
 
 
-def test_a_nan_among_the_alphas_is_never_chosen():
-    """Either an error, or the largest of the real numbers."""
-    try:
-        layout = PromptLayout.from_alphas([[float("nan"), 0.0, 1.0]], [[0.0, 1.0, float("nan")]], [0, 1, 2])
-    except DplError:
-        return
-    assert layout == PromptLayout((2,), (1,))
+def test_from_scores_spends_no_token_that_brings_nothing():
+    assert PromptLayout.from_scores([[0.0, 0.0, 0.0]], [[0.0, 1.0, 1.0]], (0, 1, 2), 4) == PromptLayout((0,), (1,))
+
+
+def test_from_scores_refuses_rows_that_do_not_fit_the_options():
+    with pytest.raises(DplError, match="3 scores .* 2 options"):
+        PromptLayout.from_scores(IMAGE, TEXT, [0, 1])
+
+
+@pytest.mark.parametrize("budget", [None, 3])
+def test_scores_that_are_not_finite_are_refused(budget):
+    with pytest.raises(DplError, match="not all finite"):
+        PromptLayout.from_scores([[float("nan"), 0.0, 1.0]], [[0.0, 1.0, 2.0]], [0, 1, 2], budget)
 
 
 @pytest.mark.parametrize(

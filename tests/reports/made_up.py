@@ -1,15 +1,18 @@
-"""A made-up but plausible run folder: alphas that converge, losses that fall, ten classes."""
+"""A made-up but plausible run folder: alphas or saliency that converge, losses that fall, ten classes."""
 
 import json
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dpl.prompts.layout import PromptLayout
 from dpl.reports.accuracy import wilson
-from dpl.reports.figures import softmax
+from dpl.reports.alphas import softmax
 
 OPTIONS = [0, 1, 2, 3, 4, 5, 6]
+BUDGET = 2.5
 WIDTH = {"image": 144, "text": 128}
 
 
@@ -21,12 +24,16 @@ def write_run(
     options: list[int] | None = None,
     epochs: int = 25,
     search: bool = True,
+    method: str = "mixture",
     seed: int = 7,
 ) -> Path:
-    """Writes the run folder `run` as `dpl fit` would (`search=False`: as `dpl train`); same arguments, same bytes."""
+    """Writes the run folder `run` as `dpl fit` would (`search=False`: as `dpl train`); same arguments, same bytes.
+
+    One of the `method` "mixture" is like those from before there was another.
+    """
     draw = random.Random(seed)
     names, options = classes or [str(digit) for digit in range(10)], options or OPTIONS
-    history, layout = _search(draw, layers, options, epochs)
+    history, layout = SEARCHES[method](draw, layers, options, epochs)
     if not search:
         history, layout = [], {"image": [4] * layers, "text": [4] * layers}
     history += [
@@ -35,7 +42,7 @@ def write_run(
         for epoch in range(60)
     ]  # fmt: skip
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", _config(names, layers, options, epochs, search))
+    write_json(run / "config.json", _config(names, layers, options, search, method))
     write_json(run / "layout.json", layout)
     write_json(run / "metrics.json", _metrics(draw, names, layout))
     (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
@@ -49,12 +56,20 @@ def edit_json(path: Path, *, remove: tuple[str, ...] = (), **fields: Any) -> Non
     write_json(path, {key: value for key, value in data.items() if key not in remove})
 
 
+def edit_history(path: Path, number: int, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Applies `change` to line `number` (from 1) of a history.jsonl."""
+    lines = path.read_text().splitlines()
+    line = json.loads(lines[number - 1])
+    change(line)
+    path.write_text("\n".join([*lines[: number - 1], json.dumps(line), *lines[number:]]))
+
+
 def write_json(path: Path, data: Any) -> None:
     """Writes `data` to `path`."""
     path.write_text(json.dumps(data))
 
 
-def _search(draw: random.Random, layers: int, options: list[int], epochs: int) -> tuple[list[dict], dict[str, list[int]]]:
+def _mixture(draw: random.Random, layers: int, options: list[int], epochs: int) -> tuple[list[dict], dict[str, list[int]]]:
     """Alphas that drift to one option per layer, some layers later than others, one hardly at all."""
     places = range(len(options))
     goals = {branch: [draw.choices(places, [4, *[1] * (len(options) - 1)])[0] for _ in range(layers)] for branch in WIDTH}
@@ -72,19 +87,52 @@ def _search(draw: random.Random, layers: int, options: list[int], epochs: int) -
         after = {branch: [softmax(row) for row in alphas[branch]] for branch in WIDTH}
         history.append(
             {
-                "stage": "search",
-                "epoch": epoch,
-                "train_loss": 0.6 + 1.7 * math.exp(-epoch / 7) + draw.uniform(0, 0.08),
-                "validation_loss": 0.75 + 1.5 * math.exp(-epoch / 6) + draw.uniform(0, 0.15),
-                "lr": 5e-3,
+                **_epoch(draw, epoch),
                 "alphas": {branch: [list(row) for row in alphas[branch]] for branch in WIDTH},
                 "alpha_difference": {branch: _difference(before[branch], after[branch]) for branch in WIDTH},
                 "dominants": {branch: sum(max(row) > 0.5 for row in after[branch]) for branch in WIDTH},
                 "layout": {branch: [options[row.index(max(row))] for row in alphas[branch]] for branch in WIDTH},
-                "seconds": 1.2,
             }
         )
     return history, history[-1]["layout"]
+
+
+def _pruning(draw: random.Random, layers: int, options: list[int], epochs: int) -> tuple[list[dict], dict[str, list[int]]]:
+    """Saliency of which few prompts hold the most, as they do; a running mean settles it."""
+    strength = {branch: [draw.gauss(0, 1.5) for _ in range(layers)] for branch in WIDTH}
+    rows: dict[str, list[list[float]]] = {}
+    history = []
+    for epoch in range(epochs):
+        drawn = {
+            branch: [[math.exp(draw.gauss(mean, 2.0)) for _ in range(max(options))] for mean in means]
+            for branch, means in strength.items()
+        }
+        total = sum(sum(map(sum, drawn[branch])) for branch in WIDTH)
+        fresh = {branch: [sorted((x / total for x in row), reverse=True) for row in drawn[branch]] for branch in WIDTH}
+        rows = {branch: _mean(rows[branch], fresh[branch]) for branch in WIDTH} if rows else fresh
+        image, text = ([[sum(row[:option]) for option in options] for row in rows[branch]] for branch in ("image", "text"))
+        layout = PromptLayout.from_scores(image, text, options, int(2 * layers * BUDGET))
+        lengths = {"image": list(layout.image), "text": list(layout.text)}
+        history.append({**_epoch(draw, epoch), "saliency": rows, "layout": lengths})
+    return history, history[-1]["layout"]
+
+
+def _mean(before: list[list[float]], fresh: list[list[float]]) -> list[list[float]]:
+    return [[(a + b) / 2 for a, b in zip(*rows, strict=True)] for rows in zip(before, fresh, strict=True)]
+
+
+SEARCHES = {"mixture": _mixture, "pruning": _pruning}
+
+
+def _epoch(draw: random.Random, epoch: int) -> dict[str, Any]:
+    return {
+        "stage": "search",
+        "epoch": epoch,
+        "train_loss": 0.6 + 1.7 * math.exp(-epoch / 7) + draw.uniform(0, 0.08),
+        "validation_loss": 0.75 + 1.5 * math.exp(-epoch / 6) + draw.uniform(0, 0.15),
+        "lr": 5e-3,
+        "seconds": 1.2,
+    }
 
 
 def _difference(before: list[list[float]], after: list[list[float]]) -> float:
@@ -92,10 +140,12 @@ def _difference(before: list[list[float]], after: list[list[float]]) -> float:
     return sum(changes) / len(changes)
 
 
-def _config(names: list[str], layers: int, options: list[int], epochs: int, search: bool) -> dict[str, Any]:
+def _config(names: list[str], layers: int, options: list[int], search: bool, method: str) -> dict[str, Any]:
     stages: dict[str, Any] = {"train": {"epochs": 60, "batch_size": 32, "lr": 5e-3, "distill": 0.0}}
     if search:
         stages["search"] = {"epochs": 30, "options": options, "alpha_lr": 3e-2, "lr": 5e-3, "patience": 5}
+    if search and method == "pruning":
+        stages |= {"search": stages["search"] | {"method": "pruning", "budget": BUDGET}, "inherit": True}
     return {
         "dpl": "0.1.0",
         "kind": "fit" if search else "train",

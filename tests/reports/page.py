@@ -1,8 +1,10 @@
 """A report as a test reads it."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 from dpl.reports.html import write_report
@@ -53,3 +55,19 @@ class Page(HTMLParser):
 
 def read(run: Path) -> Page:
     return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def cells(picture: ElementTree.Element) -> list[ElementTree.Element]:
+    """The cells of a heatmap: title, ground, shade, number."""
+    return [part for part in picture.iter("g") if "cell" in part.get("class", "").split()]
+
+
+def heat_cells(page: Page, branch: str) -> list[ElementTree.Element]:
+    """Those of the page's heatmap of `branch`."""
+    (picture,) = [picture for picture in page.pictures if picture.get("id") == f"heat-{branch}"]
+    return cells(picture)
+
+
+def history(page: Page) -> dict[str, Any]:
+    """What the page's slider is given."""
+    return json.loads(next(script for script in page.scripts if script.startswith("{")))

@@ -7,14 +7,15 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from dpl.errors import DplError
 from dpl.reports.html import write_report
-from tests.reports.made_up import edit_json
-from tests.reports.page import Page, read
+from tests.reports.made_up import edit_history, edit_json
+from tests.reports.page import Page, history, read
 
 
 def test_the_report_is_one_small_file_made_in_under_a_second(run: Path) -> None:
@@ -27,20 +28,25 @@ def test_the_report_is_one_small_file_made_in_under_a_second(run: Path) -> None:
     assert not list(run.glob(".*"))
 
 
-def test_nothing_is_fetched_from_anywhere(run: Path) -> None:
-    source = write_report(run).read_text()
+def test_the_report_of_a_large_search_stays_small(make_run: Callable[..., Path]) -> None:
+    run = make_run(method="pruning", layers=12, options=list(range(13)), epochs=80)
+    assert write_report(run).stat().st_size < 300_000
+
+
+def test_nothing_is_fetched_from_anywhere(either: Path) -> None:
+    source = write_report(either).read_text()
     assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)|\bfetch\b|<iframe|<img", source)
     page = Page(source)
     assert not page.values("src")
-    assert all(link == "data:," or (run / link).is_file() for link in page.values("href"))
+    assert all(link == "data:," or (either / link).is_file() for link in page.values("href"))
     (policy,) = [value for value in page.values("content") if "default-src" in value]
     assert policy.startswith("default-src 'none'")
     digest = hashlib.sha256(next(script for script in page.scripts if "addEventListener" in script).encode()).digest()
     assert f"script-src 'sha256-{base64.b64encode(digest).decode()}'" in policy
 
 
-def test_the_same_run_gives_the_same_bytes(run: Path) -> None:
-    assert write_report(run).read_bytes() == write_report(run).read_bytes()
+def test_the_same_run_gives_the_same_bytes(either: Path) -> None:
+    assert write_report(either).read_bytes() == write_report(either).read_bytes()
 
 
 def test_the_main_result_stands_in_words(run: Path) -> None:
@@ -77,6 +83,23 @@ def test_the_charts_end_at_the_last_values_of_the_history(run: Path) -> None:
     assert f"training batches, last {100 * lines[-1]['accuracy']:.1f} %" in text
 
 
+def test_the_charts_of_pruning_end_at_the_last_values_of_the_history(pruned: Path) -> None:
+    lines = [json.loads(line) for line in (pruned / "history.jsonl").read_text().splitlines()]
+    before, last = [line for line in lines if line["stage"] == "search"][-2:]
+    text = read(pruned).text
+    parts = {branch: f"{100 * sum(map(sum, last['saliency'][branch])):.1f} %" for branch in ("image", "text")}
+    changed = {
+        branch: sum(a != b for a, b in zip(before["layout"][branch], last["layout"][branch], strict=True)) for branch in parts
+    }
+    assert sum(changed.values()) > 0
+    for values in (parts, changed, {branch: sum(last["layout"][branch]) for branch in parts}):
+        assert f"image, last {values['image']}text, last {values['text']}" in text
+    for branch, part in parts.items():
+        assert f"at the end {part} of the saliency; {sum(last['layout'][branch])} of 36 kept" in text
+    assert f"In {sum(changed.values())} of 12 layers the length still changed in the last epoch" in text
+    assert f"training, last {last['train_loss']:.3g}validation, last {last['validation_loss']:.3g}" in text
+
+
 def test_a_result_that_is_no_gain_is_said_plainly(run: Path) -> None:
     edit_json(run / "metrics.json", accuracy=0.50, accuracy_interval=[0.458, 0.542], zero_shot_accuracy=0.52)
     edit_json(run / "metrics.json", zero_shot_interval=[0.478, 0.562], zero_shot_ensemble_accuracy=0.53)
@@ -96,6 +119,72 @@ def test_every_section_of_a_searched_run_is_there(run: Path) -> None:
         assert phrase in page.text
     assert "ran 25 epochs of at most 30 in 30 s" in page.text
     assert page.elements.count("details") == 1 and page.elements.count("h1") == 1
+
+
+def test_every_section_of_a_pruned_run_is_there(pruned: Path) -> None:
+    page = read(pruned)
+    for phrase in ("The prompt layout", "What the search preferred", "How it converged", "Class by class"):
+        assert phrase in page.text
+    for phrase in ("squared, so that harm and help count alike", "with at most 2.5 prompts per layer on average (outlined)"):
+        assert phrase in page.text
+    assert "relative to the largest single share of the epoch in either branch" in page.text
+    assert "alpha" not in page.text.replace("search.alpha_lr", "")
+    assert {picture.get("id") for picture in page.pictures} >= {"heat-image", "heat-text", "tokens", "parts", "changes"}
+    assert page.elements.count("input") == 1
+
+
+def test_pruning_of_one_epoch_has_not_changed_and_says_no_limit_where_there_was_none(make_run: Callable[..., Path]) -> None:
+    run = make_run(epochs=1, method="pruning")
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    for limit in (0, 1):
+        settings["search"]["budget"] = limit
+        edit_json(run / "config.json", settings=settings)
+        text = read(run).text
+        assert "Layers whose length changed (of 6 layers) image, last nonetext, last none" in text
+        assert "still changed" not in text
+        assert ("keeps the most saliency (outlined)" in text) == (limit == 0)
+        assert ("with at most 1 prompt per layer" in text) == (limit == 1)
+
+
+def test_saliency_of_nothing_is_no_obstacle(pruned: Path) -> None:
+    def none(line: dict[str, Any]) -> None:
+        line["saliency"] = {branch: [[0.0] * 6] * 6 for branch in ("image", "text")}
+
+    for number in range(1, 8):
+        edit_history(pruned / "history.jsonl", number, none)
+    assert "at the end 0.0 % of the saliency" in read(pruned).text
+
+
+def test_a_mixture_within_a_budget_outlines_the_layout_that_it_found(run: Path) -> None:
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    settings["search"]["budget"] = 1
+    edit_json(run / "config.json", settings=settings)
+    found = {"image": [1] * 6, "text": [1] * 6}
+    for number in range(1, 26):
+        edit_history(run / "history.jsonl", number, lambda line: line.update(layout=found))
+    (run / "layout.json").write_text(json.dumps(found))
+    page = read(run)
+    assert "most probable lengths that together have at most 1 token per layer on average (outlined)" in page.text
+    assert "layout.json is not" not in page.text and "image, last 6text, last 6" in page.text
+    assert set(history(page)["image"]["outlined"]) == {"0100000" * 6}
+
+
+def test_a_mixture_that_kept_no_layouts_has_its_largest_alphas(run: Path) -> None:
+    whole = read(run)
+    for number in range(1, 26):
+        edit_history(run / "history.jsonl", number, lambda line: line.pop("layout"))
+    assert history(read(run)) == history(whole)
+
+
+@pytest.mark.parametrize(
+    ("kind", "inherit", "goes_on"), [("fit", True, True), ("fit", False, False), ("fit", None, False), ("train", None, False)]
+)
+def test_where_training_starts_is_said(either: Path, kind: str, inherit: bool | None, goes_on: bool) -> None:
+    settings = json.loads((either / "config.json").read_text())["settings"] | {"inherit": inherit}
+    edit_json(either / "config.json", kind=kind, settings={key: value for key, value in settings.items() if value is not None})
+    text = read(either).text
+    assert ("Training goes on with the prompts of the layout as the search has learned them." in text) == goes_on
+    assert ("Training starts from fresh prompts of the chosen lengths." in text) != goes_on
 
 
 def test_a_run_with_a_given_layout_says_that_nothing_was_searched(make_run: Callable[..., Path]) -> None:
@@ -165,28 +254,28 @@ def test_class_names_are_text_everywhere(make_run: Callable[..., Path]) -> None:
     assert any(title.startswith(NASTY[1]) for title in titles)
 
 
-def test_names_of_task_backbone_settings_and_run_are_text_too(run: Path) -> None:
+def test_names_of_task_backbone_settings_and_run_are_text_too(either: Path) -> None:
     evil = "</script><img src=x onerror=alert(1)>"
-    config = json.loads((run / "config.json").read_text())
+    config = json.loads((either / "config.json").read_text())
     config["task"]["name"] = config["backbone"]["name"] = config["command"] = config["dpl"] = config["data"] = evil
     config["settings"][evil] = {evil: [evil]}
     config["versions"][evil] = evil
     config["task"]["templates"] = [evil]
-    (run / "config.json").write_text(json.dumps(config))
-    page = read(run)
+    (either / "config.json").write_text(json.dumps(config))
+    page = read(either)
     assert "img" not in page.elements and page.text.count(evil) >= 7
 
 
-def test_ids_are_unique_and_every_reference_has_its_target(make_run: Callable[..., Path]) -> None:
-    page = read(make_run())
+def test_ids_are_unique_and_every_reference_has_its_target(either: Path) -> None:
+    page = read(either)
     ids = page.values("id")
     assert len(ids) == len(set(ids))
     references = [name for attribute in ("aria-labelledby", "for") for value in page.values(attribute) for name in value.split()]
     assert references and set(references) <= set(ids)
 
 
-def test_every_picture_has_a_name(run: Path) -> None:
-    for picture in read(run).pictures:
+def test_every_picture_has_a_name(either: Path) -> None:
+    for picture in read(either).pictures:
         named = picture.get("aria-hidden") or picture.get("aria-label") or picture.find("title") is not None
         assert named, ElementTree.tostring(picture)
 
@@ -205,9 +294,9 @@ def test_a_failing_write_leaves_the_old_report(run: Path, monkeypatch: pytest.Mo
     assert not list(run.glob(".*"))
 
 
-def test_a_broken_run_leaves_the_old_report(run: Path) -> None:
-    before = write_report(run).read_bytes()
-    (run / "metrics.json").write_text("{")
+def test_a_broken_run_leaves_the_old_report(either: Path) -> None:
+    before = write_report(either).read_bytes()
+    (either / "metrics.json").write_text("{")
     with pytest.raises(DplError):
-        write_report(run)
-    assert (run / "report.html").read_bytes() == before
+        write_report(either)
+    assert (either / "report.html").read_bytes() == before

@@ -1,13 +1,16 @@
 """Reading a run folder: what is wrong is told in one line that names the file."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dpl.errors import DplError
 from dpl.reports.run_folder import read_run
-from tests.reports.made_up import edit_json
+from dpl.reports.schema import SaliencyEpoch
+from tests.reports.made_up import edit_history, edit_json
 
 FILES = ["config.json", "layout.json", "metrics.json", "history.jsonl"]
 
@@ -71,7 +74,7 @@ def test_alphas_that_do_not_fit_the_options_are_refused(run: Path) -> None:
     settings = json.loads((run / "config.json").read_text())["settings"]
     settings["search"]["options"] = [0, 1]
     edit_json(run / "config.json", settings=settings)
-    refused(run, "history.jsonl", "image alphas of search epoch 0 are not 6 layers x 2 options")
+    refused(run, "history.jsonl", "search epoch 0: image alphas must be 6 layers x 2 options")
 
 
 def test_a_search_without_its_options_is_refused(run: Path) -> None:
@@ -80,11 +83,45 @@ def test_a_search_without_its_options_is_refused(run: Path) -> None:
 
 
 def test_alphas_that_are_not_finite_are_refused(run: Path) -> None:
-    lines = (run / "history.jsonl").read_text().splitlines()
-    line = json.loads(lines[0])
-    line["alphas"]["text"][2][1] = float("nan")
-    (run / "history.jsonl").write_text("\n".join([json.dumps(line), *lines[1:]]))
+    edit_history(run / "history.jsonl", 1, lambda line: line["alphas"]["text"][2].__setitem__(1, float("nan")))
     refused(run, "history.jsonl line 1", "alphas.text.2.1")
+
+
+def test_a_pruned_run_is_read_whole(pruned: Path) -> None:
+    read = read_run(pruned)
+    assert all(isinstance(line, SaliencyEpoch) for line in read.search) and len(read.search) == 7
+    last = read.search[-1]
+    assert last.layout == read.layout
+    assert sum(map(sum, last.matrix.image + last.matrix.text)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda line: line["saliency"]["text"][2].__setitem__(1, float("nan")), "line 2: saliency.text.2.1"),
+        (lambda line: line["saliency"]["text"][2].__setitem__(5, -0.1), "line 2: saliency.text.2.5"),
+        (lambda line: line["saliency"]["text"][2].__setitem__(0, float("inf")), "line 2: saliency.text.2.0"),
+        (lambda line: line["saliency"]["text"][2].__setitem__(0, "all"), "line 2: saliency.text.2.0"),
+        (lambda line: line["saliency"]["text"][2].__setitem__(5, 1), "saliency.text.2: Value error, the shares of a layer must"),
+        (lambda line: line["saliency"]["text"][2].pop(), "search epoch 1: text saliency must be 6 layers x 6 prompts"),
+        (lambda line: line["saliency"]["text"].pop(), "search epoch 1: text saliency must be 6 layers x 6 prompts"),
+        (lambda line: line["saliency"].pop("text"), "line 2: saliency.text: Field required"),
+        (lambda line: line["layout"]["image"].pop(), "search epoch 1: image layout must be 6 lengths up to 6"),
+        (lambda line: line["layout"]["image"].__setitem__(0, 7), "search epoch 1: image layout must be 6 lengths up to 6"),
+        (lambda line: line.pop("layout"), "line 2: layout: Field required"),
+        (lambda line: line.pop("saliency"), "line 2: an epoch of the search must have one of alphas, saliency"),
+        (lambda line: line.update(alphas={}), "line 2: an epoch of the search must have one of alphas, saliency"),
+    ],
+)  # fmt: skip
+def test_a_saliency_that_does_not_fit_is_refused(pruned: Path, change: Callable[[dict[str, Any]], Any], said: str) -> None:
+    edit_history(pruned / "history.jsonl", 2, change)
+    refused(pruned, "history.jsonl", said)
+
+
+def test_a_run_with_epochs_of_both_kinds_is_refused(run: Path, pruned: Path) -> None:
+    lines = (pruned / "history.jsonl").read_text().splitlines()[:1] + (run / "history.jsonl").read_text().splitlines()[1:]
+    (pruned / "history.jsonl").write_text("\n".join(lines))
+    refused(pruned, "history.jsonl: has search epochs with alphas and with saliency")
 
 
 def test_the_last_of_repeated_epochs_counts_and_unknown_stages_are_passed_over(run: Path) -> None:

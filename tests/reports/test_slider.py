@@ -8,21 +8,37 @@ from pathlib import Path
 
 import pytest
 
-from dpl.reports.figures import STRONG
+from dpl.reports.heatmap import STRONG
+from dpl.reports.preference import script_json
 from dpl.reports.run_folder import read_run
-from dpl.reports.stages import script_json
-from tests.reports.page import read
+from dpl.reports.schema import AlphaEpoch, SaliencyEpoch
+from tests.reports.page import heat_cells, history, read
 
 
 def test_the_embedded_history_is_every_epoch_of_both_branches(run: Path) -> None:
-    history = json.loads(next(script for script in read(run).scripts if script.startswith("{")))
-    source = read_run(run)
-    assert history["epochs"] == list(range(1, 26)) and history["options"] == list(source.options)
+    source, embedded = read_run(run), history(read(run))
+    assert embedded["epochs"] == list(range(1, 26)) and (embedded["unit"], embedded["strong"]) == ("%", STRONG)
+    assert embedded["darkest"] == [1000] * 25
     for branch in ("image", "text"):
-        shares = history[branch]["shares"]
-        assert len(shares) == 25 and {len(epoch) for epoch in shares} == {6 * 7}
-        assert all(abs(sum(epoch[layer * 7 : layer * 7 + 7]) - 1000) <= 4 for epoch in shares for layer in range(6))
-        assert [source.options[place] for place in history[branch]["chosen"][-1]] == source.layout[branch]
+        values, outlined = embedded[branch]["values"], embedded[branch]["outlined"]
+        assert len(values) == 25 and {len(epoch) for epoch in values} == {len(epoch) for epoch in outlined} == {6 * 7}
+        assert all(abs(sum(epoch[layer * 7 : layer * 7 + 7]) - 1000) <= 4 for epoch in values for layer in range(6))
+        chosen = [outlined[-1][layer * 7 : layer * 7 + 7] for layer in range(6)]
+        assert all(row.count("1") == 1 for row in chosen)
+        assert [source.options[row.index("1")] for row in chosen] == source.layout[branch]
+
+
+def test_the_embedded_saliency_is_every_epoch_of_both_branches(pruned: Path) -> None:
+    source, embedded = read_run(pruned).search, history(read(pruned))
+    assert (embedded["epochs"], embedded["unit"]) == (list(range(1, 8)), "‰")
+    for epoch, line in enumerate(source):
+        assert isinstance(line, SaliencyEpoch)
+        values = {branch: embedded[branch]["values"][epoch] for branch in ("image", "text")}
+        assert embedded["darkest"][epoch] == max(*values["image"], *values["text"])
+        for branch in values:
+            assert values[branch] == [round(10_000 * share) for row in line.saliency[branch] for share in row]
+            expected = "".join("1" * length + "0" * (6 - length) for length in line.layout[branch])
+            assert embedded[branch]["outlined"][epoch] == expected
 
 
 def test_json_in_a_script_cannot_end_the_script() -> None:
@@ -32,31 +48,46 @@ def test_json_in_a_script_cannot_end_the_script() -> None:
     assert json.loads(text) == value
 
 
-def test_the_picture_without_scripts_is_the_last_epoch(run: Path) -> None:
-    page = read(run)
-    history = json.loads(next(script for script in page.scripts if script.startswith("{")))
+def test_the_picture_without_scripts_is_the_last_epoch(either: Path) -> None:
+    page = read(either)
+    embedded = history(page)
     for branch in ("image", "text"):
-        (picture,) = [picture for picture in page.pictures if picture.get("id") == f"heat-{branch}"]
-        cells = [part for part in picture.iter("g") if "cell" in part.get("class", "").split()]
-        shown = [round(1000 * float(cell[2].get("fill-opacity", -1))) for cell in cells]
-        assert shown == history[branch]["shares"][-1]
+        shown = heat_cells(page, branch)
+        shades = [embedded["darkest"][-1] * float(cell[2].get("fill-opacity", -1)) for cell in shown]
+        assert shades == pytest.approx(embedded[branch]["values"][-1], rel=1e-4)
+        outlined = ["chosen" in cell.get("class", "").split() for cell in shown]
+        assert outlined == [cell == "1" for cell in embedded[branch]["outlined"][-1]]
 
 
-def test_a_layout_that_the_alphas_do_not_give_is_said_to_differ(run: Path) -> None:
-    (run / "layout.json").write_text(json.dumps({"image": [9] * 6, "text": read_run(run).layout["text"]}))
-    page = read(run)
-    assert page.text.count("layout.json is not what the last alphas say") == 1
-    history = json.loads(next(script for script in page.scripts if script.startswith("{")))
-    assert history["image"]["chosen"][-1] == [-1] * 6 and min(history["text"]["chosen"][-1]) >= 0
+def test_a_layout_that_the_search_does_not_give_is_said_to_differ(either: Path) -> None:
+    (either / "layout.json").write_text(json.dumps({"image": [9] * 6, "text": read_run(either).layout["text"]}))
+    page = read(either)
+    assert page.text.count("layout.json is not the layout of the search's last epoch") == 1
+    assert len(set(history(page)["image"]["outlined"][-1])) == 1  # none of the options, or all prompts
+
+
+def test_the_kept_prompts_are_outlined_from_the_bottom(pruned: Path) -> None:
+    page, layout = read(pruned), read_run(pruned).layout
+    for branch in ("image", "text"):
+        shown = heat_cells(page, branch)
+        columns = [shown[layer * 6 : layer * 6 + 6] for layer in range(6)]
+        kept = [["chosen" in cell.get("class", "").split() for cell in column] for column in columns]
+        assert kept == [[rank < length for rank in range(6)] for length in layout[branch]]
+        assert all(float(column[0][1].get("y", 0)) > float(column[5][1].get("y", 0)) for column in columns)
 
 
 def test_layers_that_the_search_left_open_are_counted(run: Path) -> None:
-    last = read_run(run).search[-1].dominants
-    assert f"In {12 - last['image'] - last['text']} of 12 layers no option holds more than half" in read(run).text
+    last = read_run(run).search[-1]
+    assert isinstance(last, AlphaEpoch)
+    assert (
+        f"In {12 - sum(last.dominants[branch] for branch in ('image', 'text'))} of 12 layers no option holds more than half"
+        in read(run).text
+    )
 
 
-def test_a_single_epoch_has_no_slider(make_run: Callable[..., Path]) -> None:
-    page = read(make_run(epochs=1))
+@pytest.mark.parametrize("method", ["mixture", "pruning"])
+def test_a_single_epoch_has_no_slider(make_run: Callable[..., Path], method: str) -> None:
+    page = read(make_run(epochs=1, method=method))
     assert "input" not in page.elements and "After epoch" not in page.text
 
 

@@ -1,6 +1,6 @@
-"""Attention over tokens and prompts: the two pure functions that everything else in this room serves.
+"""Attention over tokens and prompts: the pure functions that everything else in this room serves.
 
-Both take queries, keys and values that are projected and split into heads, as transformers' attention functions do: query,
+All take queries, keys and values that are projected and split into heads, as transformers' attention functions do: query,
 key, value are (batch, heads, tokens, head_dim); prompt keys and values are (heads, prompts, head_dim), shared by the batch.
 `tokens` says how the tokens see each other. Every query sees every prompt.
 """
@@ -28,9 +28,14 @@ def fixed_attention(
     prompt_value: PromptHeads,
     tokens: Tokens = _ALL,
     scale: float | None = None,
+    log_gates: Float[Tensor, "prompts"] | None = None,
 ) -> Heads:
-    """Attention(q, K([x ; P]), V([x ; P])): PyTorch's fused attention over the tokens and the layer's prompts."""
-    return tokens.attend(query, key, value, prompt_key, prompt_value, scale)
+    """Attention(q, K([x ; P]), V([x ; P])): PyTorch's fused attention over the tokens and the layer's prompts.
+
+    With `log_gates` prompt r counts gate_r times, gate_r exp(score_r) in place of exp(score_r): 1 leaves it as it is, 0 takes
+    it away. So minus the derivative by a gate at 1 is, to first order, what taking the prompt away would add to a loss.
+    """
+    return tokens.attend(query, key, value, prompt_key, prompt_value, scale, log_gates)
 
 
 def mixture_attention(

@@ -16,7 +16,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from dpl.backbones.branch import Branch
 from dpl.errors import DplError
-from dpl.prompts.modules import FixedPrompts, LayerPrompts, PromptMixture
+from dpl.prompts.modules import BranchPrompts, LayerPrompts
 from dpl.prompts.tokens import Masked, Tokens, fused_attention
 
 IMPLEMENTATION = "dpl_prompts"
@@ -74,7 +74,7 @@ class Attachment:
     Switching off gives the modules their own config back, so the plain model runs exactly its own code.
     """
 
-    def __init__(self, branch: Branch, prompts: FixedPrompts | PromptMixture, tokens: Tokens | None) -> None:
+    def __init__(self, branch: Branch, prompts: BranchPrompts, tokens: Tokens | None) -> None:
         plain = branch.transformer.config
         self._plain, self._prompted = plain, copy.copy(plain)
         self._prompted._attn_implementation = IMPLEMENTATION
@@ -111,7 +111,7 @@ class Attachment:
         self._attentions = []
 
 
-def attach(branch: Branch, prompts: FixedPrompts | PromptMixture, tokens: Tokens | None = None) -> Attachment:
+def attach(branch: Branch, prompts: BranchPrompts, tokens: Tokens | None = None) -> Attachment:
     """Hangs `prompts` on the layers of `branch`; the model's own calls use them from now on, until `detach`.
 
     With `tokens` the branch takes sequences of that kind only, and they, not a mask, say which token sees which. Raises

@@ -42,20 +42,25 @@ class PromptLayout:
         return cls((length,) * image_layers, (length,) * text_layers)
 
     @classmethod
-    def from_alphas(
-        cls, image: Sequence[Sequence[float]], text: Sequence[Sequence[float]], options: Sequence[int]
+    def from_scores(
+        cls,
+        image: Sequence[Sequence[float]],
+        text: Sequence[Sequence[float]],
+        options: Sequence[int],
+        budget: int | None = None,
     ) -> "PromptLayout":
-        """The option of largest alpha in every row (first of equals) of the two (layers x options) matrices."""
+        """The layout of at most `budget` tokens in all whose options' scores, (layers x options) matrices, sum highest.
 
-        def best(row: Sequence[float]) -> int:
+        Without a budget that is the best option of every row. Of equals the first option wins, so the fewest tokens.
+        """
+        rows = [[float(score) for score in row] for row in (*image, *text)]
+        for row in rows:
             if len(row) != len(options):
-                raise DplError(f"layout: a row of {len(row)} alphas does not fit the {len(options)} options {options}")
-            scores = [float(alpha) for alpha in row]
-            if not all(map(math.isfinite, scores)):
-                raise DplError(f"layout: the alphas {scores} are not all finite")
-            return options[scores.index(max(scores))]
-
-        return cls(tuple(map(best, image)), tuple(map(best, text)))
+                raise DplError(f"layout: a row of {len(row)} scores does not fit the {len(options)} options {options}")
+            if not all(map(math.isfinite, row)):
+                raise DplError(f"layout: the scores {row} are not all finite")
+        lengths = [options[row.index(max(row))] for row in rows] if budget is None else _best_within(rows, options, budget)
+        return cls(tuple(lengths[: len(image)]), tuple(lengths[len(image) :]))
 
     @classmethod
     def from_json(cls, text: str) -> "PromptLayout":
@@ -92,6 +97,26 @@ class PromptLayout:
             return " ".join(map(str, lengths))
 
         return f"PromptLayout(image: {show(self.image)} | text: {show(self.text)} | {self.tokens} tokens)"
+
+
+def _best_within(rows: Sequence[Sequence[float]], options: Sequence[int], budget: int) -> list[int]:
+    """A knapsack with one choice per row: best[b] is the highest sum of the rows so far with at most b tokens."""
+    best, choices = [0.0] * (budget + 1), []
+    for row in rows:
+        fitting = [(option, score) for option, score in zip(options, row, strict=True) if option <= budget]
+        choice = [0] * (budget + 1)
+        after = [float("-inf")] * (budget + 1)
+        for option, score in fitting:
+            for tokens in range(option, budget + 1):
+                if best[tokens - option] + score > after[tokens]:
+                    after[tokens], choice[tokens] = best[tokens - option] + score, option
+        best = after
+        choices.append(choice)
+    lengths: list[int] = []
+    for choice in reversed(choices):
+        lengths.append(choice[budget])
+        budget -= lengths[-1]
+    return lengths[::-1]
 
 
 def check_options(options: Sequence[int]) -> tuple[int, ...]:

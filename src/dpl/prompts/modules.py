@@ -1,7 +1,7 @@
-"""The learned part of one branch: fixed prompts of a layout, or the searchable mixture over prompt options."""
+"""The learned part of one branch: fixed prompts of a layout, prompts to be pruned, or the mixture over prompt options."""
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,13 @@ ALPHA_STD = 1e-3
 
 
 class LayerPrompts(nn.Module):
-    """What the injection needs of one layer: its `prompts`, rows before LN1, and how to attend to them."""
+    """What the injection needs of one layer: its `prompts`, rows before LN1, and how to attend to them.
+
+    With `log_gates`, (rows,), row r counts exp(log_gates_r) times; none: once.
+    """
 
     prompts: nn.Parameter
+    log_gates: Tensor | None = None
 
     def __init__(self, rows: int, width: int, std: float, generator: torch.Generator | None) -> None:
         super().__init__()
@@ -35,7 +39,7 @@ class LayerPrompts(nn.Module):
         scale: float | None,
     ) -> Heads:
         """Attention over tokens and prompts; `prompt_key` and `prompt_value` are the layer's projections of `prompts`."""
-        return fixed_attention(query, key, value, prompt_key, prompt_value, tokens, scale)
+        return fixed_attention(query, key, value, prompt_key, prompt_value, tokens, scale, self.log_gates)
 
 
 class MixtureLayer(LayerPrompts):
@@ -61,8 +65,31 @@ class MixtureLayer(LayerPrompts):
         return mixture_attention(query, key, value, prompt_key, prompt_value, weights, self.options, tokens, scale)
 
 
-class FixedPrompts(nn.Module):
-    """Prompts of one branch in a given layout: `lengths` tokens of `width` per layer, started at N(0, std^2)."""
+class PrunableLayer(LayerPrompts):
+    """As many prompts as a layer may have at most, and the share that each has of the saliency of all layers, (rows,)."""
+
+    saliency: Tensor
+
+    def __init__(self, rows: int, width: int, std: float, generator: torch.Generator | None) -> None:
+        super().__init__(rows, width, std, generator)
+        self.register_buffer("saliency", torch.zeros(rows))
+
+
+Layer = TypeVar("Layer", bound=LayerPrompts)
+
+
+class BranchPrompts(nn.Module, Generic[Layer]):
+    """The learned part of one branch: `layers`, in the order of the transformer's."""
+
+    layers: Sequence[Layer]
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        super().__init__()
+        self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
+
+
+class FixedPrompts(BranchPrompts[LayerPrompts]):
+    """Prompts in a given layout: `lengths` tokens of `width` per layer, started at N(0, std^2)."""
 
     def __init__(
         self,
@@ -71,13 +98,20 @@ class FixedPrompts(nn.Module):
         std: float = PROMPT_STD,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        layers = nn.ModuleList(LayerPrompts(length, width, std, generator) for length in lengths)
-        self.layers = cast(Sequence[LayerPrompts], layers)
+        super().__init__(LayerPrompts(length, width, std, generator) for length in lengths)
 
 
-class PromptMixture(nn.Module):
-    """The searchable prompts of one branch: every layer owns prompts for every option and a row of alphas.
+class PrunablePrompts(BranchPrompts[PrunableLayer]):
+    """`rows` prompts in each of `depth` layers, of which a search keeps the most salient; started at N(0, std^2)."""
+
+    def __init__(
+        self, depth: int, rows: int, width: int, std: float = PROMPT_STD, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(PrunableLayer(rows, width, std, generator) for _ in range(depth))
+
+
+class PromptMixture(BranchPrompts[MixtureLayer]):
+    """Searchable prompts: every layer owns prompts for every option and a row of alphas.
 
     `options` are context lengths, ascending from 0 (`DplError` otherwise); prompts start at N(0, std^2), alphas at
     1e-3 N(0, 1).
@@ -91,10 +125,9 @@ class PromptMixture(nn.Module):
         std: float = PROMPT_STD,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
-        self.options = check_options(options)
-        layers = nn.ModuleList(MixtureLayer(self.options, width, std, generator) for _ in range(depth))
-        self.layers = cast(Sequence[MixtureLayer], layers)
+        options = check_options(options)
+        super().__init__(MixtureLayer(options, width, std, generator) for _ in range(depth))
+        self.options = options
 
     @property
     def alphas(self) -> Float[Tensor, "layers options"]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dpl.backbones.loading import Backbone
 from dpl.prompts.inject import Attachment, attach
-from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.prompts.modules import BranchPrompts
 from dpl.prompts.tokens import Group, Packed
 
 
@@ -53,11 +53,11 @@ class Texts:
         self._unsorted = torch.tensor(order, device=backbone.device).argsort()  # back to the order they were given in
         self._kept: tuple[int, Tensor] | None = None  # states in front of this layer, or the features if it is the depth
 
-    def attach(self, prompts: FixedPrompts | PromptMixture) -> Attachment:
+    def attach(self, prompts: BranchPrompts) -> Attachment:
         """Hangs `prompts` on the text branch, for these sentences."""
         return attach(self._backbone.text, prompts, self.tokens)
 
-    def features(self, prompts: FixedPrompts | PromptMixture) -> Float[Tensor, "sentences dim"]:
+    def features(self, prompts: BranchPrompts) -> Float[Tensor, "sentences dim"]:
         """Projected embeddings, not of unit length, with the `prompts`, which must be attached.
 
         What lies in front of the first layer with prompts is computed in the first call and kept.

@@ -22,6 +22,7 @@ Keys = Float[Tensor, "batch heads keys head_dim"]
 PromptHeads = Float[Tensor, "heads prompts head_dim"]
 Rows = Float[Tensor, "batch heads tokens"]
 Mask = Bool[Tensor, "#batch #heads #tokens keys"] | Float[Tensor, "#batch #heads #tokens keys"] | None
+LogGates = Float[Tensor, "prompts"] | None
 Gradients = tuple[Tensor, Tensor, Tensor]
 
 
@@ -30,9 +31,19 @@ class Tokens(ABC):
 
     @abstractmethod
     def attend(
-        self, query: Heads, key: Keys, value: Keys, prompt_key: PromptHeads, prompt_value: PromptHeads, scale: float | None
+        self,
+        query: Heads,
+        key: Keys,
+        value: Keys,
+        prompt_key: PromptHeads,
+        prompt_value: PromptHeads,
+        scale: float | None,
+        log_gates: LogGates = None,
     ) -> Heads:
-        """PyTorch's fused attention over the tokens seen and the prompts, of which there may be none."""
+        """PyTorch's fused attention over the tokens seen and the prompts, of which there may be none.
+
+        `log_gates` are added to the scores of the prompts.
+        """
 
     @abstractmethod
     def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
@@ -48,12 +59,17 @@ class Tokens(ABC):
         """
 
 
+def fast(tensor: Tensor) -> Tensor:
+    """In fp32 what is bf16 on a CPU: there the backward of PyTorch's fused attention takes ten times as long in bf16."""
+    return tensor.float() if tensor.device.type == "cpu" and tensor.dtype == torch.bfloat16 else tensor
+
+
 def fused_attention(query: Heads, key: Keys, value: Keys, mask: Mask, scale: float | None) -> Heads:
-    """PyTorch's scaled_dot_product_attention, on CPUs in fp32: the backward of its bf16 kernel takes ten times as long."""
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
-    with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(query.float(), key.float(), value.float(), mask, scale=scale).to(query.dtype)
+    """PyTorch's scaled_dot_product_attention."""
+    if mask is not None and mask.dtype != torch.bool:
+        mask = fast(mask)
+    with torch.autocast(query.device.type, enabled=query.device.type != "cpu" and torch.is_autocast_enabled(query.device.type)):
+        return F.scaled_dot_product_attention(fast(query), fast(key), fast(value), mask, scale=scale).to(query.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +79,14 @@ class Masked(Tokens):
     mask: Mask = None
 
     def attend(
-        self, query: Heads, key: Keys, value: Keys, prompt_key: PromptHeads, prompt_value: PromptHeads, scale: float | None
+        self,
+        query: Heads,
+        key: Keys,
+        value: Keys,
+        prompt_key: PromptHeads,
+        prompt_value: PromptHeads,
+        scale: float | None,
+        log_gates: LogGates = None,
     ) -> Heads:
         """One SDPA over [tokens ; prompts]; the mask lets every query see the prompts."""
         prompts = prompt_key.shape[-2]
@@ -71,23 +94,30 @@ class Masked(Tokens):
             batch = (key.shape[0], -1, -1, -1)
             key = torch.cat([key, prompt_key.expand(batch)], dim=-2)
             value = torch.cat([value, prompt_value.expand(batch)], dim=-2)
-        return fused_attention(query, key, value, pad_mask(self.mask, prompts), scale)
+        mask = (
+            pad_mask(self.mask, prompts)
+            if log_gates is None
+            else _gated_mask(self.mask, fast(query), key.shape[2] - prompts, log_gates)
+        )
+        return fused_attention(query, key, value, mask, scale)
 
     def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
         """Of the whole batch at once; a query that sees no token gets 0 and the logarithm of 0."""
-        mask = _additive(self.mask, query)
-        output, log_sum = _kernels(query).forward(_Inputs(query, key, value, mask, scale))
-        if mask is not None:
-            log_sum = log_sum.masked_fill((mask == float("-inf")).all(dim=-1), float("-inf"))
-        return output, log_sum
+        inputs = _Inputs(fast(query), fast(key), fast(value), _additive(self.mask, fast(query)), scale)
+        output, log_sum = _kernels(query).forward(inputs)
+        if inputs.mask is not None:
+            log_sum = log_sum.masked_fill((inputs.mask == float("-inf")).all(dim=-1), float("-inf"))
+        return output.to(query.dtype), log_sum
 
     def backward(
         self, gradient: Heads, query: Heads, key: Keys, value: Keys, mean: Heads, log_sum: Rows, scale: float
     ) -> Gradients:
         """Of the whole batch at once."""
         # Where no token is seen every score is -inf; with a finite logarithm exp(score - it) is 0 and not NaN.
-        finite, mask = log_sum.nan_to_num(neginf=0.0), _additive(self.mask, query)
-        return _kernels(query).backward(_Inputs(query, key, value, mask, scale), gradient, mean, finite)
+        inputs = _Inputs(fast(query), fast(key), fast(value), _additive(self.mask, fast(query)), scale)
+        finite = log_sum.nan_to_num(neginf=0.0)
+        to_query, to_key, to_value = _kernels(query).backward(inputs, fast(gradient), fast(mean), finite)
+        return to_query.to(query.dtype), to_key.to(query.dtype), to_value.to(query.dtype)
 
 
 @dataclass(frozen=True)
@@ -116,12 +146,19 @@ class Packed(Tokens):
     groups: tuple[Group, ...]
 
     def attend(
-        self, query: Heads, key: Keys, value: Keys, prompt_key: PromptHeads, prompt_value: PromptHeads, scale: float | None
+        self,
+        query: Heads,
+        key: Keys,
+        value: Keys,
+        prompt_key: PromptHeads,
+        prompt_value: PromptHeads,
+        scale: float | None,
+        log_gates: LogGates = None,
     ) -> Heads:
         """One SDPA for the opening and for each group; no token is computed twice, none is padding."""
         outputs = [
             Masked(part.mask(query.device)).attend(
-                part.queries.rows(query), part.seen(key), part.seen(value), prompt_key, prompt_value, scale
+                part.queries.rows(query), part.seen(key), part.seen(value), prompt_key, prompt_value, scale, log_gates
             )
             for part in self._parts(query, key)
         ]
@@ -188,6 +225,15 @@ def pad_mask(mask: Mask, prompts: int) -> Tensor | None:
     if mask is None:
         return None
     return F.pad(mask, (0, prompts), value=1 if mask.dtype == torch.bool else 0)
+
+
+def _gated_mask(mask: Mask, query: Heads, tokens: int, log_gates: Tensor) -> Tensor:
+    """`mask` as numbers to add to the scores of so many tokens, then the `log_gates` for those of the prompts."""
+    if mask is None:
+        mask = query.new_zeros(1, 1, 1, tokens)
+    added = mask.to(query.dtype) if mask.dtype != torch.bool else _additive(mask, query)
+    assert added is not None
+    return torch.cat([added, log_gates.to(query.dtype).expand(*added.shape[:-1], -1)], dim=-1)
 
 
 @lru_cache(maxsize=256)

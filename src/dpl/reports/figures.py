@@ -1,6 +1,5 @@
-"""The report's own figures: prompt layouts, alpha heatmaps, and the little tracks inside tables."""
+"""The report's own figures: prompt layouts, and the little tracks inside tables."""
 
-import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -8,20 +7,6 @@ from markupsafe import Markup
 from dpl.reports.svg import WIDTH, picture, tag
 
 LEFT = 40  # margin for row labels, the same in layouts and heatmaps, so that their layers stand in the same places
-# Permille from which a cell is so dark (in a dark page, so light) that its number takes the other colour.
-STRONG = 640
-
-
-def softmax(row: Sequence[float]) -> list[float]:
-    """The probabilities of one row of raw (finite) alphas."""
-    top = max(row)
-    weights = [math.exp(alpha - top) for alpha in row]
-    return [weight / sum(weights) for weight in weights]
-
-
-def permille(alphas: Sequence[Sequence[float]]) -> list[list[int]]:
-    """(layers x options) raw alphas as probabilities in thousandths: what is drawn, and all the script needs."""
-    return [[round(1000 * share) for share in softmax(row)] for row in alphas]
 
 
 def plural(count: int, noun: str) -> str:
@@ -29,7 +14,7 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def _columns(layers: int) -> tuple[float, float]:
+def columns(layers: int) -> tuple[float, float]:
     """The figure's width, and the width of a layer's column in it."""
     column = max((WIDTH - LEFT - 2) / layers, 26)
     return LEFT + 2 + column * layers, column
@@ -41,7 +26,7 @@ def layout_picture(branch: str, lengths: Sequence[int], tallest: int, token_widt
     `tallest` is the largest length of both branches, so that two pictures have one scale; `token_width` says how many
     numbers a token has, None where that is not known.
     """
-    width, column = _columns(len(lengths))
+    width, column = columns(len(lengths))
     pitch = min(15.0, max(3.0, 120 / max(tallest, 1)))
     floor = 24 + pitch * max(tallest, 1)
     block = min(column - 6, 36)
@@ -62,71 +47,6 @@ def layout_picture(branch: str, lengths: Sequence[int], tallest: int, token_widt
     told = ", ".join(map(str, lengths))
     description = f"Prompt tokens of the {len(lengths)} layers, from the input to the output: {told}."
     return picture(f"layout-{branch}", f"Prompt layout of the {branch} branch", description, width, floor + 32, *parts)
-
-
-def heatmap(branch: str, shares: Sequence[Sequence[int]], options: Sequence[int], chosen: Sequence[int]) -> Markup:
-    """Probabilities `shares` (layers x options, permille): a column per layer, a row per option, the longest on top.
-
-    `chosen` is the place of every layer's choice in `options`, -1 for none. The cells stand layer by layer, as
-    report.js expects.
-    """
-    width, column = _columns(len(shares))
-    row, upper = 27, 16
-    bottom = upper + row * len(options)
-    parts = [
-        tag("text", option, x=LEFT - 9, y=bottom - row * (place + 0.5) + 4, class_="end") for place, option in enumerate(options)
-    ]
-    parts.append(tag("text", "tokens", x=0, y=upper - 5, class_="axis"))
-    parts.append(tag("text", "layer", x=0, y=bottom + 18, class_="axis"))
-    for layer, layer_shares in enumerate(shares):
-        parts.append(tag("text", layer + 1, x=LEFT + (layer + 0.5) * column, y=bottom + 18, class_="middle"))
-        for place, share in enumerate(layer_shares):
-            x, y = LEFT + layer * column, bottom - row * (place + 1)
-            label = f"layer {layer + 1}, {plural(options[place], 'token')}: {share / 10:.1f} %"
-            parts.append(_cell(x, y, column, row, share, place == chosen[layer], label))
-    best = [f"layer {layer + 1} {options[row.index(max(row))]} ({max(row) / 10:.0f} %)" for layer, row in enumerate(shares)]
-    description = "The most probable number of tokens of each layer: " + ", ".join(best) + "."
-    title = f"Alpha matrix of the {branch} branch"
-    return picture(f"heat-{branch}", title, description, width, bottom + 26, tag("g", *parts, class_=f"heat {branch}"))
-
-
-def _cell(x: float, y: float, width: float, height: float, share: int, chosen: bool, label: str) -> Markup:
-    classes = "cell" + (" strong" if share >= STRONG else "") + (" chosen" if chosen else "")
-    return tag(
-        "g",
-        tag("title", label),
-        tag("rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, class_="ground"),
-        tag("rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, fill_opacity=f"{share / 1000:g}"),
-        tag(
-            "text",
-            f"{(share + 5) // 10}" if share >= 10 else "",
-            x=x + width / 2,
-            y=y + height / 2 + 4,
-            class_="middle",
-        ),
-        class_=classes,
-    )
-
-
-def colour_scale(branch: str) -> Markup:
-    """The legend of a heatmap: how dark a cell is at 0, 50 and 100 %."""
-    stops = [tag("stop", offset=f"{share} %".replace(" ", ""), stop_opacity=share / 100) for share in (0, 100)]
-    gradient = tag("linearGradient", *stops, id=f"scale-{branch}-ramp", class_=f"ramp {branch}")
-    ground = tag("rect", x=LEFT, y=1, width=160, height=10, class_="ground")
-    bar = tag("rect", x=LEFT, y=1, width=160, height=10, fill=f"url(#scale-{branch}-ramp)", class_="frame")
-    labels = [tag("text", f"{share} %", x=LEFT + 1.6 * share, y=25, class_="middle") for share in (0, 50, 100)]
-    description = "The darker a cell (the lighter, on a dark page), the higher the probability of that number of tokens."
-    return picture(
-        f"scale-{branch}",
-        f"Colour scale of the {branch} branch",
-        description,
-        WIDTH,
-        30,
-        gradient,
-        ground,
-        bar,
-        *labels,
-    )
 
 
 def _track(label: str, *marks: object) -> Markup:

@@ -10,10 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpl.files import write_text
+from dpl.reports import charts
 from dpl.reports.accuracy import classes, percent, points, result
 from dpl.reports.figures import plural
 from dpl.reports.run_folder import RunFolder, read_run
-from dpl.reports.stages import alphas, charts, layout, times
+from dpl.reports.stages import inherits, layout, search, times
 
 # What a run folder may hold beside the report, for the list at its end.
 FILES = {
@@ -22,7 +23,7 @@ FILES = {
     "prompts.safetensors": "the trained prompts",
     "class_features.safetensors": "the class embeddings",
     "metrics.json": "the results",
-    "history.jsonl": "one line per epoch of search and training, with the raw alphas",
+    "history.jsonl": "one line per epoch of search and training, with what the search went by",
 }
 
 
@@ -62,8 +63,9 @@ def render(run: RunFolder, files: dict[str, str]) -> str:
         facts=_facts(run),
         result=result(run.metrics) if run.metrics else None,
         layout=layout(run),
-        alphas=alphas(run) if run.search else None,
-        charts=charts(run),
+        search=search(run),
+        training=charts.training(run),
+        inherits=inherits(run),
         times=times(run),
         classes=classes(run.metrics.per_class) if run.metrics else None,
         settings=_flat(run.config.settings),

@@ -1,25 +1,24 @@
-// The epoch slider: redraws both alpha heatmaps from the embedded probabilities (permille, layer by layer).
+// The epoch slider: redraws both heatmaps from the embedded values (tenths of the unit, layer by layer).
 (() => {
   const slider = document.getElementById("epoch");
   if (!slider) return; // no search, or a single epoch
-  const data = JSON.parse(document.getElementById("alpha-history").textContent);
+  const data = JSON.parse(document.getElementById("search-history").textContent);
   const shown = document.getElementById("epoch-shown");
   const draw = () => {
     const at = Number(slider.value);
+    const darkest = data.darkest[at];
     for (const branch of ["image", "text"]) {
-      const shares = data[branch].shares[at];
-      const chosen = data[branch].chosen[at];
+      const values = data[branch].values[at];
+      const outlined = data[branch].outlined[at];
       document.querySelectorAll(`#heat-${branch} .cell`).forEach((cell, index) => {
-        const layer = Math.floor(index / data.options.length);
-        const option = index % data.options.length;
-        const share = shares[index];
+        const value = values[index];
         const [title, , rect, text] = cell.children;
         const label = title.textContent;
-        title.textContent = `${label.slice(0, label.lastIndexOf(":"))}: ${(share / 10).toFixed(1)} %`;
-        rect.setAttribute("fill-opacity", share / 1000);
-        text.textContent = share >= 10 ? Math.floor((share + 5) / 10) : "";
-        cell.classList.toggle("strong", share >= data.strong);
-        cell.classList.toggle("chosen", option === chosen[layer]);
+        title.textContent = `${label.slice(0, label.lastIndexOf(":"))}: ${(value / 10).toFixed(1)} ${data.unit}`;
+        rect.setAttribute("fill-opacity", value / darkest);
+        text.textContent = value >= 10 ? Math.floor((value + 5) / 10) : "";
+        cell.classList.toggle("strong", 1000 * value >= data.strong * darkest);
+        cell.classList.toggle("chosen", outlined[index] === "1");
       });
     }
     shown.textContent = data.epochs[at];

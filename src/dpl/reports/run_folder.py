@@ -4,12 +4,12 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from dpl.errors import DplError
-from dpl.reports.schema import Config, Layout, Metrics, SearchEpoch, Stage, TrainEpoch
+from dpl.reports.schema import Config, Layout, Line, Metrics, SearchEpoch, TrainEpoch
 
 BRANCHES = ("image", "text")
 # What neither XML nor a UTF-8 file can hold: control characters and lone surrogates (undecodable folder names).
@@ -21,8 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class RunFolder:
     """A run as read from its folder.
 
-    `metrics` is None where a layout was only searched; `options` and `search` are empty where it was given, `train` where
-    there was nothing to train.
+    `metrics` is None where a layout was only searched; `options` and `search` (all of one kind) are empty where it was given,
+    `train` where there was nothing to train.
     """
 
     name: str
@@ -55,10 +55,7 @@ def read_run(run: Path) -> RunFolder:
             raise DplError(f"{run / 'layout.json'}: {found} {branch} layers, but the backbone of config.json has {layers}")
     options = _options(config, run / "config.json") if search else ()
     for line in search:
-        for branch in BRANCHES:
-            if {len(row) for row in line.alphas[branch]} != {len(options)} or len(line.alphas[branch]) != len(layout[branch]):
-                expected = f"{len(layout[branch])} layers x {len(options)} options"
-                raise DplError(f"{run / 'history.jsonl'}: {branch} alphas of search epoch {line.epoch} are not {expected}")
+        _check_shape(line, layout, options, f"{run / 'history.jsonl'}: search epoch {line.epoch}")
     return RunFolder(_printable(run.resolve().name), config, layout, metrics, options, search, train)
 
 
@@ -102,14 +99,37 @@ def _read_history(path: Path) -> tuple[tuple[SearchEpoch, ...], tuple[TrainEpoch
         if not text.strip():
             continue
         where = f"{path} line {number}"
-        stage = _parse(Stage, text, where).stage
-        if stage == "search":
-            line = _parse(SearchEpoch, text, where)
+        start = _parse(Line, text, where)
+        if start.stage == "search":
+            line = _parse(_kind(start, where), text, where)
             search[line.epoch] = line
-        elif stage == "train":
+        elif start.stage == "train":
             line = _parse(TrainEpoch, text, where)
             train[line.epoch] = line
+    if len(kinds := {line.field for line in search.values()}) > 1:
+        raise DplError(f"{path}: has search epochs with {' and with '.join(sorted(kinds))}; those of a run are of one kind")
     return tuple(search[epoch] for epoch in sorted(search)), tuple(train[epoch] for epoch in sorted(train))
+
+
+def _kind(line: Line, where: str) -> type[SearchEpoch]:
+    """The kind of a line of the search, by which field is there."""
+    kinds = {kind.field: kind for kind in get_args(SearchEpoch)}
+    found = kinds.keys() & (line.model_extra or {}).keys()
+    if len(found) != 1:
+        raise DplError(f"{where}: an epoch of the search must have one of {', '.join(kinds)}")
+    return kinds[found.pop()]
+
+
+def _check_shape(line: SearchEpoch, layout: Layout, options: tuple[int, ...], where: str) -> None:
+    """`DplError`, which begins with `where`, unless the epoch fits the run's layers and options."""
+    columns, what = line.columns(options)
+    for branch in BRANCHES:
+        layers = len(layout[branch])
+        if [len(row) for row in line.matrix[branch]] != [columns] * layers:
+            raise DplError(f"{where}: {branch} {line.field} must be {layers} layers x {columns} {what}")
+        lengths = line.layout[branch] if line.layout else None
+        if lengths and (len(lengths) != layers or max(lengths) > max(options)):
+            raise DplError(f"{where}: {branch} layout must be {layers} lengths up to {max(options)}, got {lengths}")
 
 
 def _options(config: Config, path: Path) -> tuple[int, ...]:

@@ -1,14 +1,25 @@
 """The files of a run folder as a report reads them; fields that older runs lack have defaults."""
 
-from typing import Annotated, Any, Generic, TypeVar
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 
+
+def _largest_first(row: list[float]) -> list[float]:
+    if any(before < after for before, after in pairwise(row)):
+        raise ValueError("the shares of a layer must stand largest first")
+    return row
+
+
+# The shares that a layer's prompts have of the saliency, by rank; rounding may take a share above 1.
+Ranked = Annotated[list[Annotated[float, Field(ge=0, le=1.001)]], Field(min_length=1), AfterValidator(_largest_first)]
 
 T = TypeVar("T")
 
@@ -25,9 +36,17 @@ class Branches(Part, Generic[T]):
     image: T
     text: T
 
+    @classmethod
+    def of(cls, value: Callable[[str], T]) -> Self:
+        """The `value` of each."""
+        return cls(image=value("image"), text=value("text"))
+
     def __getitem__(self, branch: str) -> T:
         """The value of `branch`, "image" or "text"."""
         return self.image if branch == "image" else self.text
+
+
+Layout = Branches[Annotated[list[Count], Field(min_length=1)]]
 
 
 class Task(Part):
@@ -95,16 +114,54 @@ class Metrics(Part):
     confusions: list[Confusion] = []
 
 
-class SearchEpoch(Part):
-    """A line of history.jsonl written by the search; `epoch` counts from 0, alphas are raw (layers x options)."""
+class SearchedEpoch(Part):
+    """What lines of history.jsonl have whichever search wrote them; `epoch` counts from 0."""
 
     epoch: Count
     train_loss: float | None = None
     validation_loss: float | None = None
+    seconds: float | None = None
+
+
+class AlphaEpoch(SearchedEpoch):
+    """An epoch of the mixture: raw alphas (layers x options). Older runs kept no layout."""
+
+    field: ClassVar = "alphas"  # tells this kind from the others
     alphas: Branches[list[Row]]
     alpha_difference: Branches[float | None]
     dominants: Branches[Count]
-    seconds: float | None = None
+    layout: Layout | None = None
+
+    @property
+    def matrix(self) -> Branches[list[Row]]:
+        """What `field` holds: for each branch a row per layer."""
+        return self.alphas
+
+    @staticmethod
+    def columns(options: Sequence[int]) -> tuple[int, str]:
+        """How many entries a row has, and of what: one per option."""
+        return len(options), "options"
+
+
+class SaliencyEpoch(SearchedEpoch):
+    """An epoch of pruning: each prompt's share of the whole model's saliency (layers x prompts), and the layout they give."""
+
+    field: ClassVar = "saliency"
+    saliency: Branches[list[Ranked]]
+    layout: Layout
+
+    @property
+    def matrix(self) -> Branches[list[Ranked]]:
+        """What `field` holds: for each branch a row per layer."""
+        return self.saliency
+
+    @staticmethod
+    def columns(options: Sequence[int]) -> tuple[int, str]:
+        """How many entries a row has, and of what: one per prompt of the longest option."""
+        return max(options), "prompts"
+
+
+SearchEpoch = AlphaEpoch | SaliencyEpoch
 
 
 class TrainEpoch(Part):
@@ -116,10 +173,9 @@ class TrainEpoch(Part):
     seconds: float | None = None
 
 
-class Stage(Part):
-    """What every line of history.jsonl has."""
+class Line(Part):
+    """What every line of history.jsonl has; its other fields are kept as they are, in `model_extra`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     stage: str
-
-
-Layout = Branches[Annotated[list[Count], Field(min_length=1)]]

@@ -1,0 +1,348 @@
+"""The study's results in Markdown: accuracies in percent, differences in points, 95 % intervals as mean ± half width."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from benchmarks.study.statistics import (
+    BEST_UNIFORM,
+    COMPETITORS,
+    EQUAL_BUDGET,
+    FULL,
+    LONGER,
+    OURS,
+    PAPER,
+    REGRETS,
+    UNIFORM,
+    ZERO_SHOT,
+    Agreement,
+    Estimate,
+    Interval,
+    MissingArms,
+    Records,
+    agreement,
+    agreement_between,
+    agreement_within,
+    best_by_mean,
+    best_uniform,
+    difference,
+    estimate,
+    grid,
+    layouts_of,
+    level,
+    minus_mean_random,
+    random_arms,
+    ratio,
+    regret,
+    standing,
+    variances,
+)
+from benchmarks.timing import markdown
+
+Table = Callable[[Records], str]
+
+FEW = (1, 4)  # shots
+
+
+def number(value: float, digits: int = 1, sign: bool = False) -> str:
+    """Rounded, without a negative zero; a dash for NaN."""
+    return "–" if math.isnan(value) else f"{round(value, digits) + 0.0:{'+' if sign else ''}.{digits}f}"
+
+
+def spread(one: Interval, digits: int = 1, sign: bool = False) -> str:
+    """Mean ± half width; the mean alone if it is of one value."""
+    mean = number(one.mean, digits, sign)
+    return mean if math.isnan(one.half) else f"{mean} ± {number(one.half, digits)}"
+
+
+def both(one: Estimate, digits: int = 1, sign: bool = False) -> list[str]:
+    """Two cells: over seeds, over tasks."""
+    return [spread(one.over_seeds, digits, sign), spread(one.over_tasks, digits, sign)]
+
+
+def extent(one: Estimate) -> list[int]:
+    """Two cells: tasks and pairs."""
+    return [len(one.by_task), one.pairs]
+
+
+def arms_of(records: Records) -> list[str]:
+    """The arms at 16 shots but the random ones, in the order of the study."""
+    found = {record["arm"] for record in records if record["shots"] == FULL and not record["arm"].startswith("random-")}
+    first, last = [ZERO_SHOT, *UNIFORM], [LONGER, PAPER, OURS]
+    others = sorted(found - {*first, *last}, key=lambda arm: (arm.startswith(f"{OURS}:"), arm))
+    halves, ablations = ([a for a in others if a.startswith(f"{OURS}:") is ablation] for ablation in (False, True))
+    return [arm for arm in [*first, *halves, *last, *ablations] if arm in found]
+
+
+def suite(records: Records) -> str:
+    """Every arm over the suite, beside ours on the pairs that both have."""
+    header = ["arm", "tokens", "accuracy, %", "ours minus it, over seeds", "over tasks", "tasks", "pairs"]
+    rows = []
+    for arm in arms_of(records):
+        accuracy, tokens = (level(records, arm, measure=measure, beside=[OURS]) for measure in ("accuracy", "tokens"))
+        gain = both(difference(records, OURS, arm), sign=True)
+        rows.append([arm, number(tokens.over_tasks.mean, 0), spread(accuracy.over_seeds), *gain, *extent(accuracy)])
+    return (
+        f"{FULL} shots. Each row is of the (task, seed) pairs that its arm and ours share; accuracies of rows with other counts "
+        f"do not compare, the differences do. The interval of the accuracy is over seeds.\n\n{markdown(header, rows)}"
+    )
+
+
+def competitors(records: Records) -> str:
+    """Ours minus each competitor that has records."""
+    header = ["competitor", "ours minus it, over seeds", "over tasks", "tasks", "pairs"]
+    rows, missing = [], []
+    for name, measure in COMPETITORS.items():
+        try:
+            gain = measure(records)
+            rows.append([name, *both(gain, sign=True), *extent(gain)])
+        except MissingArms as error:
+            missing.append(f"{name}: {error}")
+    if not rows:
+        raise MissingArms("; ".join(missing))
+    note = (
+        f"{FULL} shots, points. The best single uniform layout is the one with the lowest validation loss over the suite; the "
+        "best per task has the lowest of the task, mean over seeds; the oracle is chosen on test and can be had by nobody."
+    )
+    return "\n\n".join([note, markdown(header, rows), *([f"Left out: {'; '.join(missing)}."] if missing else [])])
+
+
+def uniform_layouts(records: Records) -> str:
+    """The validation losses by which the best single uniform layout is chosen, on the pairs that all of them have."""
+    measured = [
+        [level(records, arm, measure=measure, beside=UNIFORM) for measure in ("validation_loss", "accuracy")] for arm in UNIFORM
+    ]
+    rows = [
+        [arm, spread(loss.over_seeds, 4), spread(accuracy.over_seeds)]
+        for arm, (loss, accuracy) in zip(UNIFORM, measured, strict=True)
+    ]
+    return (
+        f"{counted(measured[0][0])}, intervals over seeds. The best single uniform layout, by validation loss, is "
+        f"`{best_uniform(records)}`.\n\n{markdown(['arm', 'validation loss', 'test accuracy, %'], rows)}"
+    )
+
+
+def per_task(records: Records) -> str:
+    """Every task, on the pairs that have all the arms of the table."""
+    uniform, random = best_uniform(records), random_arms(records)
+    found = grid(records, [ZERO_SHOT, uniform, EQUAL_BUDGET, PAPER, OURS, *random])
+    zero_shot, single, equal, paper, ours = np.moveaxis(found.values[..., :5], -1, 0)
+    layouts = found.values[..., 5:]
+    columns = {
+        "zero-shot": zero_shot,
+        f"best single uniform ({uniform})": single,
+        EQUAL_BUDGET: equal,
+        "mean random": layouts.mean(axis=-1),
+        "best random, by its mean on test": best_by_mean(layouts),
+        PAPER: paper,
+        OURS: ours,
+    }
+    estimates = [estimate(found.tasks, values) for values in columns.values()]
+    rows = [[task, *(spread(one.by_task[task]) for one in estimates)] for task in found.tasks]
+    rows.append(["**mean, over seeds**", *(spread(one.over_seeds) for one in estimates)])
+    rows.append(["**mean, over tasks**", *(spread(one.over_tasks) for one in estimates)])
+    return f"{counted(estimates[-1])}; {len(random)} random layouts.\n\n{markdown(['task', *columns], rows)}"
+
+
+def counted(one: Estimate, shots: int = FULL) -> str:
+    """How much the numbers stand on."""
+    return f"Shots: {shots}, {len(one.by_task)} tasks, {one.pairs} (task, seed) pairs"
+
+
+def _verdict(one: Estimate, holds: Callable[[Interval], bool]) -> str:
+    seeds, tasks = (("yes" if holds(side) else "no") for side in (one.over_seeds, one.over_tasks))
+    return seeds if seeds == tasks else f"over seeds {seeds}, over tasks {tasks}"
+
+
+def _cells(one: Estimate, holds: Callable[[Interval], bool], sign: bool = True) -> list[str]:
+    seeds, tasks = both(one, digits=2, sign=sign)
+    return [f"{seeds} over seeds, {tasks} over tasks ({len(one.by_task)} tasks, {one.pairs} pairs)", _verdict(one, holds)]
+
+
+def _gain(name: str, least: float = -math.inf) -> Callable[[Records], list[str]]:
+    return lambda records: _cells(COMPETITORS[name](records), lambda one: one.mean >= least and one.low > 0)
+
+
+def _regret(name: str) -> Callable[[Records], list[str]]:
+    return lambda records: _cells(regret(records, name), lambda one: one.mean <= 0.5)
+
+
+def _cost(records: Records) -> list[str]:
+    return _cells(ratio(records, OURS), lambda one: one.mean <= 1.5, sign=False)
+
+
+def _harm(shots: int) -> Callable[[Records], list[str]]:
+    def cells(records: Records) -> list[str]:
+        harm = difference(records, OURS, ZERO_SHOT, shots)
+        task, worst = harm.worst()
+        measured = f"{spread(worst, 2, sign=True)} over seeds ({task}, the worst of {len(harm.by_task)} tasks)"
+        return [measured, "yes" if worst.mean >= -1 else "no"]
+
+    return cells
+
+
+CLAIMS: list[tuple[str, str, Callable[[Records], list[str]]]] = [
+    ("search minus best single uniform, points", "interval above 0", _gain(BEST_UNIFORM)),
+    ("search minus mean random, points", "≥ 1, interval above 0", _gain("mean random", 1)),
+    (f"search minus {EQUAL_BUDGET}, points", "≥ 1, interval above 0", _gain(EQUAL_BUDGET, 1)),
+    *((f"{name}, points", "≤ 0.5", _regret(name)) for name in REGRETS),
+    ("search minus paper, points", "interval above 0", _gain(PAPER)),
+    (f"cost in images, relative to {EQUAL_BUDGET}", "≤ 1.5", _cost),
+    *((f"search minus zero-shot at the worst task, shots: {shots}, points", "≥ -1", _harm(shots)) for shots in FEW),
+]
+"""What is claimed, what was asked, and how to measure it: two cells, the number and whether it holds."""
+
+
+def targets(records: Records) -> str:
+    """Every claim with what was asked and what was measured."""
+    rows = []
+    for claim, asked, measure in CLAIMS:
+        try:
+            rows.append([claim, asked, *measure(records)])
+        except MissingArms as error:
+            rows.append([claim, asked, str(error), "not yet"])
+    note = "A claim holds only if it holds with both intervals: over seeds (other shots) and over tasks (other data sets)."
+    return f"{note}\n\n{markdown(['claim', 'asked', 'measured', 'holds'], rows)}"
+
+
+def random_layouts(records: Records) -> str:
+    """Rank and regret of ours among the random layouts."""
+    place = standing(records)
+    ranks = list(place.rank_by_task.values())
+    rows = [
+        ["ours minus their mean, points", *both(minus_mean_random(records), sign=True)],
+        [f"rank among {place.layouts + 1} at each pair (1 is best)", *both(place.rank)],
+        ["share that ours beats at each pair", *both(place.beaten, 2)],
+        *([f"{name}, points", *both(regret(records, name), sign=True)] for name in REGRETS),
+    ]
+    parts = variances(records)
+    tasks = [
+        [task, number(place.rank_by_task[task]), *(number(variance**0.5, 2) for variance in (one.layout, one.seed, one.rest)),
+         f"{100 * one.layout / one.total:.0f} %" if one.total else "–"]
+        for task, one in parts.items() if task in place.rank_by_task
+    ]  # fmt: skip
+    header = ["task", "rank of ours, by means over seeds", "layout, sd in points", "seed, sd", "rest, sd", "layout's part"]
+    return (
+        f"{counted(place.rank)}. Regret is what the best random layout is better than ours: `regret_best_mean` takes each task's "
+        "best by its mean on test, `regret_each` the best at every pair; both are chosen on what they are judged by, so they are "
+        "biased upwards, the second most. `regret_leave_one_out` chooses on the other seeds.\n\n"
+        f"{markdown(['measure', 'over seeds', 'over tasks'], rows)}\n\n"
+        f"The mean of the ranks by means over seeds is {np.mean(ranks):.1f}. The parts of the variance are of the random layouts "
+        f"alone (two-way random effects).\n\n{markdown(header, tasks)}"
+    )
+
+
+def _agreement_row(name: str, one: Agreement) -> list[str]:
+    return [name, f"{100 * one.equal:.0f}", number(one.distance, 2), number(one.correlation, 2)]
+
+
+def _average(agreements: Iterable[Agreement]) -> Agreement:
+    """NaN correlations are left out."""
+    columns = zip(*((one.equal, one.distance, one.correlation) for one in agreements), strict=True)
+    kept = [[value for value in column if not math.isnan(value)] for column in columns]
+    return Agreement(*(float(np.mean(values)) if values else math.nan for values in kept))
+
+
+def found_layouts(records: Records) -> str:
+    """Do the found layouts agree over seeds, and more than over tasks?"""
+    layouts = layouts_of(records)
+    within = agreement_within(layouts)
+    rows = []
+    if within:
+        rows.append(_agreement_row("same task, other seed (mean of tasks)", _average(within.values())))
+    if len(layouts) > 1:
+        rows.append(_agreement_row("other task", agreement_between(layouts)))
+        means = np.stack([task.mean(axis=0) for task in layouts.values()])
+        rows.append(_agreement_row("mean layouts of two tasks", agreement(means)))
+    try:
+        random = [next(iter(layouts_of(records, arm).values()))[0] for arm in random_arms(records)]
+        rows.append(_agreement_row("two random layouts", agreement(np.stack(random))))
+    except MissingArms:
+        pass
+    rows += [_agreement_row(task, one) for task, one in within.items()]
+    if not rows:
+        raise MissingArms(f"too few layouts of {OURS}")
+    header = ["pairs of layouts", "equal rows, %", "distance, tokens per row", "rank correlation"]
+    count = sum(map(len, layouts.values()))
+    return f"{FULL} shots, {len(layouts)} tasks, {count} layouts of ours.\n\n{markdown(header, rows)}"
+
+
+def few_shots(records: Records) -> str:
+    """At each number of shots: what training adds to zero-shot, by task."""
+    return "\n\n".join(_few_shots(records, shots) for shots in sorted({record["shots"] for record in records}))
+
+
+def _few_shots(records: Records, shots: int) -> str:
+    arms = [EQUAL_BUDGET, PAPER, OURS]
+    try:
+        found = grid(records, [ZERO_SHOT, *arms], shots)
+    except MissingArms as error:
+        return f"Left out: {error}."
+    zero_shot = estimate(found.tasks, found.values[..., 0])
+    gains = [estimate(found.tasks, found.values[..., index] - found.values[..., 0]) for index in range(1, 4)]
+    rows = [
+        [task, spread(zero_shot.by_task[task]), *(spread(gain.by_task[task], sign=True) for gain in gains)]
+        for task in found.tasks
+    ]
+    rows.append(["**mean, over seeds**", spread(zero_shot.over_seeds), *(spread(g.over_seeds, sign=True) for g in gains)])
+    rows.append(["**mean, over tasks**", spread(zero_shot.over_tasks), *(spread(g.over_tasks, sign=True) for g in gains)])
+    rows.append(["**worst task**", "", *(f"{number(g.worst()[1].mean, sign=True)} ({g.worst()[0]})" for g in gains)])
+    header = ["task", "zero-shot, %", *(f"{arm} minus zero-shot, points" for arm in arms)]
+    return f"{counted(zero_shot, shots)}.\n\n{markdown(header, rows)}"
+
+
+def ablations(records: Records) -> str:
+    """Ours and what becomes of it when a part is changed."""
+    names = [arm for arm in arms_of(records) if arm.startswith(f"{OURS}:")]
+    if not names:
+        raise MissingArms(f"no records of {OURS}:*")
+    accuracy = level(records, OURS)
+    rows = [[OURS, spread(accuracy.over_seeds), "", "", *extent(accuracy)]]
+    for arm in names:
+        accuracy, change = level(records, arm, beside=[OURS]), difference(records, arm, OURS)
+        rows.append([arm, spread(accuracy.over_seeds), *both(change, sign=True), *extent(change)])
+    return markdown(["arm", "accuracy, %", f"minus {OURS}, over seeds", "over tasks", "tasks", "pairs"], rows)
+
+
+def costs(records: Records) -> str:
+    """Steps, images and seconds, and how many times those of the same training without a search."""
+    measures = ("steps", "images", "seconds")
+    rows = []
+    for arm in arms_of(records):
+        means = [level(records, arm, measure=measure, beside=[EQUAL_BUDGET]) for measure in measures]
+        times = [ratio(records, arm, measure=measure) for measure in measures]
+        absolute = [number(one.over_tasks.mean, 0) for one in means]
+        rows.append([arm, *absolute, *(number(one.over_tasks.mean, 2) for one in times), *extent(means[0])])
+    header = ["arm", *measures, *(f"{measure}, relative" for measure in measures), "tasks", "pairs"]
+    return (
+        f"Means over {FULL} shots' (task, seed) pairs, search and training together; an image counts each time it goes forward "
+        f"and backward. Relative: mean of the pairs' ratios to `{EQUAL_BUDGET}`.\n\n{markdown(header, rows)}"
+    )
+
+
+SECTIONS: dict[str, Table] = {
+    "Targets": targets,
+    "Ours against each competitor": competitors,
+    "Every arm over the suite": suite,
+    "The uniform layouts": uniform_layouts,
+    "Every task": per_task,
+    "Random layouts of the same budget": random_layouts,
+    "The layouts found": found_layouts,
+    "Few shots": few_shots,
+    "Ablations": ablations,
+    "Cost": costs,
+}
+
+
+def evidence(records: Records) -> str:
+    """The result part of docs/evidence.md; a section that cannot be made yet says which arms are missing."""
+    commits = ", ".join(sorted({record["commit"] for record in records}))
+    parts = [f"{len(records)} results of commits {commits}." if records else "No results yet."]
+    for heading, table in SECTIONS.items():
+        try:
+            body = table(records)
+        except MissingArms as error:
+            body = f"Left out: {error}."
+        parts.append(f"### {heading}\n\n{body}")
+    return "\n\n".join(parts) + "\n"

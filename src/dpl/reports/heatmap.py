@@ -1,0 +1,87 @@
+"""The heatmap of a branch: a column per layer, a row per choice, the darker the more the search preferred it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from dpl.reports.figures import LEFT, columns
+from dpl.reports.svg import WIDTH, picture, tag
+
+# Permille of the darkest from which a cell is so dark (in a dark page, so light) that its number takes the other colour.
+STRONG = 640
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What the rows of both branches' heatmaps are, from the bottom: short names under `axis`, and `labels` in words.
+
+    Numbers are in `unit`; `scale` tells what the lightest, the middle and the darkest cell stand for.
+    """
+
+    axis: str
+    names: Sequence[object]
+    labels: Sequence[str]
+    unit: str
+    scale: tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Heat:
+    """One branch after one epoch: `values` (layers x rows) in tenths of the unit, `darkest` (> 0) of them the darkest.
+
+    `outlined` (layers x rows) are the cells that belong to the layout.
+    """
+
+    values: Sequence[Sequence[int]]
+    darkest: int
+    outlined: Sequence[Sequence[bool]]
+
+
+def heatmap(branch: str, title: str, description: str, grid: Grid, heat: Heat) -> Markup:
+    """The cells stand layer by layer, each from the bottom, as report.js expects; it writes them as `_cell` does."""
+    width, column = columns(len(heat.values))
+    row, upper = 27, 16
+    bottom = upper + row * len(grid.names)
+    parts = [
+        tag("text", name, x=LEFT - 9, y=bottom - row * (place + 0.5) + 4, class_="end") for place, name in enumerate(grid.names)
+    ]
+    parts.append(tag("text", grid.axis, x=0, y=upper - 5, class_="axis"))
+    parts.append(tag("text", "layer", x=0, y=bottom + 18, class_="axis"))
+    for layer, (values, outlined) in enumerate(zip(heat.values, heat.outlined, strict=True)):
+        parts.append(tag("text", layer + 1, x=LEFT + (layer + 0.5) * column, y=bottom + 18, class_="middle"))
+        for place, (value, chosen) in enumerate(zip(values, outlined, strict=True)):
+            x, y = LEFT + layer * column, bottom - row * (place + 1)
+            label = f"layer {layer + 1}, {grid.labels[place]}: {value / 10:.1f} {grid.unit}"
+            parts.append(_cell(x, y, column, row, value, heat.darkest, chosen, label))
+    return picture(f"heat-{branch}", title, description, width, bottom + 26, tag("g", *parts, class_=f"heat {branch}"))
+
+
+def _cell(x: float, y: float, width: float, height: float, value: int, darkest: int, chosen: bool, label: str) -> Markup:
+    strong = 1000 * value >= STRONG * darkest
+    return tag(
+        "g",
+        tag("title", label),
+        tag("rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, class_="ground"),
+        tag("rect", x=x + 1, y=y + 1, width=width - 2, height=height - 2, fill_opacity=f"{value / darkest:g}"),
+        tag(
+            "text",
+            f"{(value + 5) // 10}" if value >= 10 else "",
+            x=x + width / 2,
+            y=y + height / 2 + 4,
+            class_="middle",
+        ),
+        class_="cell" + (" strong" if strong else "") + (" chosen" if chosen else ""),
+    )
+
+
+def colour_scale(branch: str, labels: tuple[str, str, str]) -> Markup:
+    """The legend of a heatmap: what the lightest cell, one half as dark as can be, and the darkest stand for."""
+    stops = [tag("stop", offset=f"{100 * share}%", stop_opacity=share) for share in (0, 1)]
+    gradient = tag("linearGradient", *stops, id=f"scale-{branch}-ramp", class_=f"ramp {branch}")
+    ground = tag("rect", x=LEFT, y=1, width=160, height=10, class_="ground")
+    bar = tag("rect", x=LEFT, y=1, width=160, height=10, fill=f"url(#scale-{branch}-ramp)", class_="frame")
+    marks = [tag("text", label, x=LEFT + 80 * place, y=25, class_="middle") for place, label in enumerate(labels)]
+    description = f"The darker a cell (the lighter, on a dark page), the more: from {labels[0]} over {labels[1]} to {labels[2]}."
+    title = f"Colour scale of the {branch} branch"
+    return picture(f"scale-{branch}", title, description, WIDTH, 30, gradient, ground, bar, *marks)

@@ -1,0 +1,82 @@
+"""The search by pruning, as a report tells it: the prompts' shares of the saliency of the whole model."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from dpl.reports import charts
+from dpl.reports.accuracy import percent
+from dpl.reports.heatmap import Grid
+from dpl.reports.preference import Preference, Values, budget
+from dpl.reports.run_folder import BRANCHES, RunFolder
+from dpl.reports.schema import Branches, SaliencyEpoch
+
+
+def preference(run: RunFolder, lines: Sequence[SaliencyEpoch]) -> Preference:
+    """A row per prompt of a layer by rank, the most salient at the bottom; those that the layout keeps are outlined."""
+    epochs, last = charts.epochs_of(run), lines[-1]
+    values = Branches.of(lambda branch: [_tenths(line.saliency[branch]) for line in lines])
+    longest, layers = max(run.options), {branch: len(run.layout[branch]) for branch in BRANCHES}
+    darkest = [max(1, *(max(row) for branch in BRANCHES for row in values[branch][epoch])) for epoch in range(len(lines))]
+    parts = charts.by_branch(lambda branch: (sum(map(sum, line.saliency[branch])) for line in lines))
+    changes = charts.by_branch(lambda branch: [None, *(_changes(branch, *two) for two in pairwise(lines))])
+    kept = sum(sum(row[:length]) for branch in BRANCHES for row, length in _rows(run, last, branch))
+    changed = [int(line.last) for line in changes if line.last is not None]
+
+    def describe(branch: str) -> str:
+        told = [
+            f"layer {layer} {length} ({1000 * row[0]:.1f} ‰)" for layer, (row, length) in enumerate(_rows(run, last, branch), 1)
+        ]
+        return "At the end, the kept prompts of each layer, and the share of its most salient one: " + ", ".join(told) + "."
+
+    def caption(branch: str) -> str:
+        part = percent(sum(map(sum, last.saliency[branch])))
+        return f"at the end {part} of the saliency; {sum(run.layout[branch])} of {longest * layers[branch]} kept"
+
+    return Preference(
+        words="saliency.html.j2",
+        facts={
+            "budget": budget(run, "prompt"),
+            "longest": longest,
+            "tokens": sum(run.layout.image) + sum(run.layout.text),
+            "prompts": longest * sum(layers.values()),
+            "kept": percent(min(kept, 1.0)),
+            "largest": f"{darkest[-1] / 10:.0f}\u202f‰",
+            "changed": sum(changed),
+            "layers": sum(layers.values()),
+        },
+        grid=Grid(
+            "rank",
+            range(1, longest + 1),
+            [f"prompt {rank} of {longest} by saliency" for rank in range(1, longest + 1)],
+            "‰",
+            ("0", "half", "largest share"),
+        ),
+        values=values,
+        darkest=darkest,
+        layouts=[line.layout for line in lines],
+        outlined=lambda length: [rank <= length for rank in range(1, longest + 1)],
+        titles=Branches.of(lambda branch: f"Saliency of the {branch} branch"),
+        descriptions=Branches.of(describe),
+        captions=Branches.of(caption),
+        charts=[
+            charts.tokens(run, [line.layout for line in lines]),
+            charts.chart("parts", "Part of the saliency", epochs, parts, top=1, percent=True),
+            charts.chart("changes", f"Layers whose length changed (of {charts.layers_of(run)})", epochs, changes, whole=True),
+            charts.search_losses(run),
+        ],
+    )
+
+
+def _tenths(shares: Sequence[Sequence[float]]) -> Values:
+    """Shares (layers x prompts) in tenths of a permille."""
+    return [[round(10_000 * share) for share in row] for row in shares]
+
+
+def _rows(run: RunFolder, line: SaliencyEpoch, branch: str) -> list[tuple[list[float], int]]:
+    """Each layer's shares, and how many prompts the run's layout keeps of it."""
+    return list(zip(line.saliency[branch], run.layout[branch], strict=True))
+
+
+def _changes(branch: str, before: SaliencyEpoch, after: SaliencyEpoch) -> int:
+    """In how many layers the length changed between two epochs."""
+    return sum(old != new for old, new in zip(before.layout[branch], after.layout[branch], strict=True))

@@ -1,0 +1,85 @@
+"""The paper's search: alphas and prompts learned in turn, a layer's scores are its alphas (method.md, "Search stage")."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from dpl.backbones.loading import Backbone
+from dpl.classifier import Classifier
+from dpl.config import SearchConfig
+from dpl.convergence import alpha_difference, dominants
+from dpl.data.task import Task
+from dpl.optimization import descend, frozen, parameters_of, prompt_optimizer
+from dpl.prompts.layout import PromptLayout
+from dpl.search.method import Batch, Scores, SearchMethod, Validation
+
+
+class MixtureSearch(SearchMethod):
+    """First-order bilevel optimisation: each step updates the alphas on a validation batch, the prompts on a training batch."""
+
+    def __init__(self, backbone: Backbone, task: Task, config: SearchConfig, prompt_std: float, seed: int) -> None:
+        self._config = config
+        self.model = Classifier.mixture(backbone, task.class_names, task.templates[0], config.options, prompt_std, seed)
+        self._layers = [*self.model.image.layers, *self.model.text.layers]
+        self._alphas = Adam([layer.alphas for layer in self._layers], lr=config.alpha_lr, betas=(0.5, 0.999))
+        self._prompts = prompt_optimizer(config, [layer.prompts for layer in self._layers])
+        self.optimizers = {"alphas": self._alphas, "prompts": self._prompts}
+        self._first = self._matrices()
+
+    def step(self, training: Batch, validation: Validation, epoch: int, step: int, where: str) -> dict[str, float]:
+        """`bilevel_step` on a fresh validation batch."""
+        drawn = validation.draw(epoch, step)
+        on_validation, on_training = bilevel_step(
+            self.model, self._alphas, self._prompts, drawn, training, self._config.clip_norm, where
+        )
+        return {"train_loss": on_training, "validation_loss": on_validation}
+
+    def finish_epoch(self, validation: Validation, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The raw alphas, how far they moved, and how many layers are single-dominant, by branch."""
+        before, now = history[-1]["alphas"] if history else self._first, self._matrices()
+        return {
+            "alphas": now,
+            "alpha_difference": {branch: alpha_difference(before[branch], now[branch]) for branch in now},
+            "dominants": {branch: dominants(now[branch]) for branch in now},
+        }
+
+    def scores(self) -> Scores:
+        """The logarithms of softmax(alpha): with a budget the layout is the most probable one, layers taken as independent."""
+        image, text = (prompts.alphas.double().log_softmax(dim=-1).tolist() for prompts in (self.model.image, self.model.text))
+        return image, text
+
+    def prompts_in(self, layout: PromptLayout) -> dict[str, Tensor]:
+        """The chosen option's own prompts."""
+        chosen = {}
+        for branch, lengths in (("image", layout.image), ("text", layout.text)):
+            for index, (layer, length) in enumerate(zip(getattr(self.model, branch).layers, lengths, strict=True)):
+                start = sum(option for option in layer.options if option < length)
+                chosen[f"{branch}.layers.{index}.prompts"] = layer.prompts.detach()[start : start + length].clone()
+        return chosen
+
+    def _matrices(self) -> dict[str, list[list[float]]]:
+        return {"image": self.model.image.alphas.tolist(), "text": self.model.text.alphas.tolist()}
+
+
+def bilevel_step(
+    model: Callable[[Tensor], Tensor],
+    alpha_optimizer: Optimizer,
+    prompt_optimizer: Optimizer,
+    validation: Batch,
+    training: Batch,
+    clip_norm: float,
+    where: str = "",
+) -> tuple[float, float]:
+    """The alphas on the `validation` batch, then the prompts on the `training` batch; both losses.
+
+    While the one learn, nothing is computed for gradients of the others.
+    """
+    with frozen(parameters_of(prompt_optimizer)):
+        loss = F.cross_entropy(model(validation[0]), validation[1])
+    validation_loss = descend(loss, alpha_optimizer, where=where)
+    with frozen(parameters_of(alpha_optimizer)):
+        loss = F.cross_entropy(model(training[0]), training[1])
+    return validation_loss, descend(loss, prompt_optimizer, clip_norm, where=where)

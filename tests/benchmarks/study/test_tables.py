@@ -1,0 +1,105 @@
+"""The tables say what was simulated, and what is missing."""
+
+import math
+
+import pytest
+
+from benchmarks.study import tables
+from benchmarks.study.statistics import EQUAL_BUDGET, OURS, PAPER, UNIFORM, Interval, MissingArms, Record
+from tests.benchmarks.study.simulated import EFFECTS, RANDOM, simulate
+
+
+@pytest.fixture(scope="module")
+def records() -> list[Record]:
+    return simulate(seed_sd=0.5)
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """The cells of every row after its first, by the first."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    return {first: rest for first, *rest in lines}
+
+
+def test_numbers():
+    assert tables.number(1.25, 1, sign=True) == "+1.2" and tables.number(-0.01) == "0.0"
+    assert tables.number(math.nan) == "–"
+    assert tables.spread(Interval(2, 0.55, 5), sign=True) == "+2.0 ± 0.6" and tables.spread(Interval(2, math.nan, 1)) == "2.0"
+
+
+def test_the_suite_has_every_arm_with_its_paired_difference(records: list[Record]):
+    found = rows(tables.suite(records))
+    assert set(EFFECTS) <= set(found) and not set(RANDOM) & set(found)
+    assert found["half-text-4"][0] == "12" and found["half-text-4"][2:] == ["+5.5 ± 0.0", "+5.5 ± 0.0", "3", "9"]
+
+
+def test_the_targets_hold_or_not(records: list[Record]):
+    found = rows(tables.targets(records))
+    assert found[f"search minus {EQUAL_BUDGET}, points"][1:] == [
+        "+1.50 ± 0.00 over seeds, +1.50 ± 0.00 over tasks (3 tasks, 9 pairs)", "yes",
+    ]  # fmt: skip
+    assert found["regret_each, points"][1].startswith("-1.50") and found["regret_each, points"][2] == "yes"
+    assert found[f"cost in images, relative to {EQUAL_BUDGET}"][2] == "yes"
+    weak = rows(tables.targets(simulate(effects=EFFECTS | {OURS: 0.45})))
+    assert weak[f"search minus {EQUAL_BUDGET}, points"][2] == "no" and weak["search minus paper, points"][2] == "yes"
+    measured, holds = weak["search minus zero-shot at the worst task, shots: 1, points"][1:]
+    assert measured.startswith("-1.55 ± 0.00 over seeds") and holds == "no"
+
+
+def test_a_claim_that_holds_one_way_says_so():
+    records = simulate(("a", "b", "c"), effects=EFFECTS)
+    for one in records:
+        if one["arm"] == OURS:
+            one["accuracy"] += 0.09 if one["task"] == "a" else 0.0
+    found = rows(tables.targets(records))
+    assert found[f"search minus {EQUAL_BUDGET}, points"][2] == "over seeds yes, over tasks no"
+
+
+def test_every_task_has_a_row_and_the_means(records: list[Record]):
+    table = tables.per_task(records)
+    found = rows(table)
+    assert table.startswith("Shots: 16, 3 tasks, 9 (task, seed) pairs; 20 random layouts.")
+    assert {"digits", "eurosat", "pets", "**mean, over seeds**", "**mean, over tasks**"} <= set(found)
+    assert all(len(row) == 7 for row in found.values())
+
+
+def test_the_other_sections(records: list[Record]):
+    assert rows(tables.ablations(records))["search:mixture"][1] == "-1.0 ± 0.0"
+    assert rows(tables.costs(records))[PAPER][:5] == ["500", "8000", "10", "2.50", "2.50"]
+    assert rows(tables.found_layouts(records))["same task, other seed (mean of tasks)"][:2] == ["83", "0.17"]
+    assert "`uniform-image-6`" in tables.uniform_layouts(records)
+    assert rows(tables.few_shots(simulate(("a",))))["a"] == [
+        "50.0 ± 0.0",
+        "+20.0 ± 0.0",
+        "+20.4 ± 0.0",
+        "+21.5 ± 0.0",
+    ]  # the last: 16
+    assert rows(tables.random_layouts(records))["rank among 21 at each pair (1 is best)"] == ["1.0 ± 0.0"] * 2
+    assert "| best single uniform | +1.0 ± 0.0 |" in tables.competitors(records)
+
+
+MISSING = [(), (OURS,), (PAPER,), UNIFORM, RANDOM, ("zero-shot",), tuple(EFFECTS), tuple(arm for arm in EFFECTS if arm != OURS)]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=lambda arms: f"{len(arms)} {' '.join(arms[:1])}")
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_evidence_has_all_headings_whatever_is_missing(missing: tuple[str, ...], seeds: int):
+    records = [one for one in simulate(seeds=seeds) if one["arm"] not in missing]
+    text = tables.evidence(records)
+    assert [line[4:] for line in text.splitlines() if line.startswith("###")] == list(tables.SECTIONS)
+    assert "nan" not in text
+    for arm in missing[:1]:
+        assert ("random-*" if arm in RANDOM else arm) in text
+
+
+def test_the_evidence_of_a_study_that_runs():
+    """Records come one by one, in an order that leaves no grid full."""
+    records = simulate(("a", "b"), 2, noise_sd=1.0)
+    for count in (0, 1, 5, 40, 90, 133, len(records) - 1):
+        assert tables.evidence(records[:count]).count("###") == len(tables.SECTIONS)
+        assert tables.evidence(records[::-1][:count]).count("###") == len(tables.SECTIONS)
+
+
+def test_a_section_says_what_it_lacks(records: list[Record]):
+    with pytest.raises(MissingArms, match="no record at 16 shots of paper"):
+        tables.per_task([one for one in records if one["arm"] != PAPER])
+    assert "Left out: no record at 16 shots of paper." in tables.evidence([one for one in records if one["arm"] != PAPER])
