@@ -221,7 +221,7 @@ def test_a_folder_of_other_things_is_never_written_to(capsys, images, checkpoint
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_state(capsys, monkeypatch, images, checkpoint, tmp_path):
-    losses = iter([1.0] * 4 + [float("nan")])
+    losses = iter([1.0] * 2 + [float("nan")])
     cross_entropy = torch.nn.functional.cross_entropy
     with monkeypatch.context() as patch:
         patch.setattr("torch.nn.functional.cross_entropy", lambda *a: cross_entropy(*a) * next(losses))

@@ -17,12 +17,14 @@ def model(checkpoint: Path) -> Classifier:
     return Classifier.fixed(load_backbone(str(checkpoint)), NAMES, "a photo of a {}.", LAYOUT, 0.5, seed=1)
 
 
-def test_a_saved_classifier_comes_back_the_same(model: Classifier, tmp_path: Path):
+@pytest.mark.parametrize("gate", [1.0, 0.25, 0.0])
+def test_a_saved_classifier_comes_back_the_same(model: Classifier, tmp_path: Path, gate: float):
+    model.gate = gate
     save_run(tmp_path / "run", model)
     again = load_run(tmp_path / "run")
     pixels = torch.randint(0, 255, (2, 3, 16, 16), dtype=torch.uint8)
     assert torch.equal(again(pixels), model(pixels))
-    assert (again.class_names, again.template, again.layout) == (NAMES, "a photo of a {}.", LAYOUT)
+    assert (again.class_names, again.template, again.layout, again.gate) == (NAMES, "a photo of a {}.", LAYOUT, gate)
     assert (tmp_path / "run" / "prompts.safetensors").stat().st_size < 2000
 
 

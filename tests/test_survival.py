@@ -59,6 +59,23 @@ def test_a_run_stopped_after_any_step_ends_the_same(images, checkpoint, tmp_path
     assert _outcome(resume(tmp_path / "run")) == uninterrupted
 
 
+@pytest.mark.parametrize("stop_after", [2, 4, 5])
+@pytest.mark.parametrize("inherit", [True, False])
+def test_a_run_of_the_papers_search_ends_the_same_too(images, checkpoint, tmp_path, stop_after: int, inherit: bool):
+    steps = iter(range(1, 99))
+
+    def stop(*_):
+        if next(steps) == stop_after:
+            raise Killed
+
+    settings = _settings(images, checkpoint, tmp_path / "whole")
+    settings = replace(settings, search=replace(settings.search, method="mixture", budget=0), inherit=inherit)
+    whole = _outcome(fit(settings))
+    with pytest.raises(Killed):
+        fit(replace(settings, out=tmp_path / "run"), on_step=stop)
+    assert _outcome(resume(tmp_path / "run")) == whole
+
+
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 7, 8, 9, 11, 13, 14, 15, 16])
 def test_a_run_stopped_at_any_write_ends_the_same(images, checkpoint, tmp_path, uninterrupted, monkeypatch, stop_after: int):
     writes = iter(range(1, 99))

@@ -8,6 +8,7 @@ Each result is a line in benchmarks/study/results/TASK.jsonl; `python -m benchma
 import multiprocessing
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -67,7 +68,7 @@ def main(settings: Settings) -> None:
     print(f"{len(todo)} runs to do", flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     context, start = multiprocessing.get_context("spawn"), time.perf_counter()
-    with ProcessPoolExecutor(settings.processes, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(settings.processes, context, _begin, (os.getpid(),)) as pool:
         futures = [pool.submit(run, cell, settings.precision) for cell in todo]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
@@ -79,6 +80,17 @@ def main(settings: Settings) -> None:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _begin(parent: int) -> None:
+    torch.set_num_threads(1)
+
+    def watch() -> None:  # a parent that was killed cannot stop its children: they would work on for nobody
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run(cell: Cell, precision: str) -> dict[str, Any]:

@@ -115,16 +115,19 @@ def _random(index: int) -> Callable[[Depths], dpl.PromptLayout]:
     return lambda depths: random_layouts(depths)[index]
 
 
-def searched(config: dpl.SearchConfig | None = None, inherit: bool = True) -> Arm:
-    """Our search, then the default training from the search's own prompts, or from fresh ones."""
+def searched(
+    config: dpl.SearchConfig | None = None, inherit: bool = True, layout: Callable[[Depths], dpl.PromptLayout] | None = None
+) -> Arm:
+    """Our search, then the default training from the search's own prompts, or from fresh ones; in another `layout` if given."""
 
     def arm(trial: Trial) -> Outcome:
         settings, start = config or dpl.SearchConfig(), time.perf_counter()
         parts = (trial.backbone, trial.task, trial.shots)
         found = dpl.search_layout(*parts, settings, seed=trial.seed)
         seconds = time.perf_counter() - start
-        prompts = found.prompts if inherit else None
-        training = trained(lambda _: found.layout, start=prompts)(trial)
+        chosen = layout(trial.depths) if layout else found.layout
+        prompts = found.method.prompts_in(chosen) if inherit else None
+        training = trained(lambda _: chosen, start=prompts)(trial)
         train, val = len(trial.shots.train), len(trial.shots.val)
         steps = -(-train // settings.batch_size)
         judged = val if settings.method == "pruning" else steps * min(val, settings.validation_batch_size)
@@ -150,6 +153,8 @@ def released(trial: Trial) -> Outcome:
     return replace(training, steps=training.steps + steps, images=training.images + images, search_seconds=seconds)
 
 
+_MIXTURE = dpl.SearchConfig(method="mixture", options=(0, 2, 4, 6, 8, 10, 12), patience=0)
+
 ARMS: dict[str, Arm] = {
     "zero-shot": zero_shot,
     **{f"uniform-both-{length}": trained(_both(length)) for length in LENGTHS},
@@ -162,6 +167,11 @@ ARMS: dict[str, Arm] = {
     "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
     "paper": released,
     "search": searched(),
+    # What brings what: the layout alone, the search's prompts without its layout, the paper's scores in our frame.
+    "search:fresh": searched(inherit=False),
+    "search:uniform": searched(layout=_both(6)),
+    "search:mixture": searched(_MIXTURE),
+    "search:mixture-fresh": searched(_MIXTURE, inherit=False),
     **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
 }
 FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS), "paper", "search")

@@ -4,7 +4,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from benchmarks.study.statistics import Record
 
 RESULTS = Path("benchmarks/study/results")
 
@@ -19,20 +21,20 @@ class Cell:
     arm: str
 
 
-def read_records(folder: Path = RESULTS) -> list[dict[str, Any]]:
+def read_records(folder: Path = RESULTS) -> list[Record]:
     """All records, in the order of tasks, shots, seeds and arms. A line that a kill has cut is passed over."""
     records = {}
     for file in sorted(folder.glob("*.jsonl")):
         for line in file.read_text().splitlines():
             try:
-                record = json.loads(line)
+                record = cast(Record, json.loads(line))
             except ValueError:
                 continue
             records[cell_of(record)] = record
     return sorted(records.values(), key=lambda record: (record["task"], record["shots"], record["seed"], record["arm"]))
 
 
-def cell_of(record: dict[str, Any]) -> Cell:
+def cell_of(record: Record) -> Cell:
     """What `record` is the result of."""
     return Cell(record["task"], record["shots"], record["seed"], record["arm"])
 
@@ -50,7 +52,7 @@ def append(record: dict[str, Any], folder: Path = RESULTS) -> None:
         lines.write(json.dumps(record).encode() + b"\n")
 
 
-def missing(cells: Sequence[Cell], records: Iterable[dict[str, Any]]) -> list[Cell]:
+def missing(cells: Sequence[Cell], records: Iterable[Record]) -> list[Cell]:
     """The cells that have no record yet."""
     done = {cell_of(record) for record in records}
     return [cell for cell in cells if cell not in done]

@@ -74,7 +74,7 @@ class TrainConfig(PromptOptimization):
     distill: Annotated[RateOrZero, tyro.conf.arg(aliases=["--distill"])] = 0.0
     """Weight of KL(zero-shot teacher with the template ensemble || student) in the loss; 0: no teacher."""
     gates: Annotated[tuple[Share, ...], MinLen(1)] = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
-    """How often each prompt counts, from 1 (as trained) to 0 (zero-shot): chosen by the validation loss at the end."""
+    """How often each prompt counts, from 1 (as trained) to 0 (zero-shot): chosen on the validation shots at the end."""
 
 
 @dataclass(frozen=True)

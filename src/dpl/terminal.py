@@ -71,6 +71,8 @@ def summary(run: Path) -> None:
         metrics = read_json(run / "metrics.json")
         _add_accuracies(table, metrics)
         table.add_row("trainable", f"{metrics['trainable_parameters']:,} parameters in {metrics['layout_tokens']} prompt tokens")
+        if metrics["gate"] != 1:
+            table.add_row("gate", f"{metrics['gate']:g}  (1: prompts as trained, 0: zero-shot; chosen on the validation shots)")
     for branch, lengths in layout.items():
         table.add_row(f"{branch} layout", f"{' '.join(map(str, lengths))}   {_bars(lengths)}")
     table.add_row("run", str(run))

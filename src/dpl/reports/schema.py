@@ -110,6 +110,7 @@ class Metrics(Part):
     seed: int
     test_images: Positive
     trainable_parameters: Count
+    gate: Share = 1.0
     per_class: list[ClassResult] = []
     confusions: list[Confusion] = []
 

@@ -35,12 +35,16 @@ SETTLED_DIFFERENCE = 5e-3
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The layout found, the search's own prompts in it, and one history record per epoch."""
+    """The layout found, one history record per epoch, and the larger model with all its prompts."""
 
     layout: PromptLayout
-    prompts: dict[str, Tensor]
-    """As the state dict of `Classifier.fixed` in that layout."""
     history: tuple[dict[str, Any], ...]
+    method: SearchMethod
+
+    @property
+    def prompts(self) -> dict[str, Tensor]:
+        """The search's own prompts in the layout, as the state dict of `Classifier.fixed`; `train_prompts` can start there."""
+        return self.method.prompts_in(self.layout)
 
 
 def search_layout(
@@ -79,8 +83,7 @@ def search_layout(
         record = method.finish_epoch(validation, stage.epoch, stage.history)
         layout = best_layout()
         stage.finish_epoch(lr=rate, **record, layout={"image": layout.image, "text": layout.text})
-    layout = best_layout()
-    return SearchResult(layout, method.prompts_in(layout), tuple(stage.history))
+    return SearchResult(best_layout(), tuple(stage.history), method)
 
 
 def settled(history: Sequence[dict[str, Any]], patience: int) -> bool:

@@ -1,0 +1,82 @@
+"""The arms' layouts, and a whole cell of each kind on the smallest possible settings."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import dpl
+import dpl.config
+from benchmarks.study import Settings, arms, cells, main, released
+from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Trial, random_layouts
+from benchmarks.study.records import Cell, read_records
+from dpl.errors import DplError
+
+
+@pytest.fixture(scope="module")
+def trial(checkpoint: Path, images: Path) -> Trial:
+    task = dpl.load_task(str(images))
+    return Trial(dpl.load_backbone(str(checkpoint)), task, dpl.sample(task, 4, 1), 1)
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch):
+    """Two epochs of everything."""
+    train, search = dpl.TrainConfig, dpl.SearchConfig
+    monkeypatch.setattr(dpl, "TrainConfig", lambda: train(epochs=2, batch_size=8))
+    monkeypatch.setattr(dpl, "SearchConfig", lambda: search(epochs=2, batch_size=8))
+    monkeypatch.setattr(released, "CONFIG", replace(released.CONFIG, epochs=2))
+    monkeypatch.setattr(arms, "CONFIG", released.CONFIG)
+
+
+def test_random_layouts_are_many_of_one_budget_and_always_the_same():
+    layouts = random_layouts((6, 6))
+    assert len(set(layouts)) == 20 and layouts == random_layouts.__wrapped__((6, 6))
+    assert {layout.tokens for layout in layouts} == {TOKENS_PER_LAYER * 12}
+    assert max(max(layout.image + layout.text) for layout in layouts) <= LONGEST == dpl.config.SearchConfig().options[-1]
+    assert dpl.config.SearchConfig().budget == TOKENS_PER_LAYER
+
+
+@pytest.mark.parametrize(
+    ("arm", "image", "text", "passes"),
+    [
+        ("zero-shot", (0, 0), (0, 0), 0),
+        ("uniform-both-2", (2, 2), (2, 2), 24),
+        ("uniform-image-4", (4, 4), (0, 0), 24),
+        ("uniform-text-1", (0, 0), (1, 1), 24),
+        ("half-both-4", (4, 0), (4, 0), 24),
+        ("longer-both-6", (6, 6), (6, 6), 36),
+        ("search:uniform", (6, 6), (6, 6), 24 + 2 * 24),
+    ],
+)
+def test_arms_of_known_layout(trial: Trial, arm: str, image, text, passes: int):
+    outcome = ARMS[arm](trial)
+    assert (outcome.layout, outcome.images) == (dpl.PromptLayout(image, text), passes)
+    if arm != "zero-shot":
+        assert isinstance(outcome.model, dpl.Classifier) and outcome.model.layout == outcome.layout
+
+
+@pytest.mark.parametrize("arm", ["search", "search:fresh", "search:mixture", "paper", "random-20"])
+def test_arms_that_find_or_draw_their_layout(trial: Trial, arm: str):
+    outcome = ARMS[arm](trial)
+    assert isinstance(outcome.model, dpl.Classifier) and outcome.model.layout == outcome.layout
+    assert outcome.layout.tokens <= 6 * 4 and outcome.train_seconds > 0
+    assert (outcome.search_seconds > 0) == (outcome.images > 24) == (arm != "random-20")
+
+
+def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture):
+    settings = Settings(tasks=("counting",), shots=(1,), seeds=(1,), arms=("zero-shot",), processes=1, out=tmp_path)
+    main(settings)
+    assert "1 runs to do" in capsys.readouterr().out
+    (record,) = read_records(tmp_path)
+    assert record["accuracy"] == pytest.approx(0.34) and record["layout"]["image"] == [0] * 6
+    main(settings)
+    assert capsys.readouterr().out == "0 runs to do\n"
+
+
+def test_cells_are_few_with_few_shots_and_all_at_sixteen():
+    settings = Settings(tasks=("fog",), seeds=(1,))
+    found = list(cells(settings))
+    assert sum(cell.shots == 16 for cell in found) == len(ARMS) and Cell("fog", 1, 1, "search") in found
+    with pytest.raises(DplError, match="no arm 'best': there are zero-shot, uniform-both-1"):
+        list(cells(replace(settings, arms=("best",))))
