@@ -6,12 +6,10 @@ The same shots, prompts and batches in both; a row is one layer of one branch. B
 agreement of two fp32 searches that differ in their seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-
-import torch
 
 import dpl
 from benchmarks.timing import markdown
@@ -20,6 +18,7 @@ from dpl.config import SearchConfig
 from dpl.files import read_json, write_json
 
 BRANCHES = ("image", "text")
+Layout = dict[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Settings:
     """Images per class."""
     seeds: tuple[int, ...] = (1, 2, 3)
     """Seeds of shots and search."""
-    epochs: int = 20
-    """Of the search; it never stops early here."""
+    search: SearchConfig = field(default_factory=lambda: SearchConfig(patience=0))
+    """The search; it never stops early by default here."""
     out: Path = Path("runs/benchmark/precision.json")
     """The layouts; those that are there are not searched again."""
 
@@ -42,32 +41,28 @@ def main(settings: Settings) -> None:
     """Prints the rows that agree."""
     settings.out.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = read_json(settings.out) if settings.out.exists() else {}
+    what = f"{settings.data}, {settings.shots} shots, {astuple(settings.search)}"
+    layouts: dict[tuple[int, str], Layout] = {}
     for seed in settings.seeds:
         for precision in ("fp32", "bf16"):
-            key = f"{settings.data}, {settings.shots} shots, {settings.epochs} epochs, seed {seed}, {precision}"
+            key = f"{what}, seed {seed}, {precision}"
             if key not in found:
                 found[key] = _search(settings, seed, precision)
                 write_json(settings.out, found)
-            print(f"{key}: {found[key]['layout']}", flush=True)
-    layouts = {
-        (seed, precision): found[f"{settings.data}, {settings.shots} shots, {settings.epochs} epochs, seed {seed}, {precision}"]
-        for seed in settings.seeds
-        for precision in ("fp32", "bf16")
-    }
+            layouts[seed, precision] = found[key]
+            print(f"seed {seed}, {precision}: {found[key]}", flush=True)
     pairs = [(f"seed {seed}, fp32 and bf16", layouts[seed, "fp32"], layouts[seed, "bf16"]) for seed in settings.seeds]
     pairs += [(f"fp32, seeds {a} and {b}", layouts[a, "fp32"], layouts[b, "fp32"]) for a, b in combinations(settings.seeds, 2)]
-    print(markdown(["searches", "rows that agree", "largest difference of a probability"], [_row(*pair) for pair in pairs]))
+    print(markdown(["searches", "rows that agree", "mean difference, tokens a row"], [_row(*pair) for pair in pairs]))
 
 
-def _search(settings: Settings, seed: int, precision: Precision) -> dict[str, Any]:
+def _search(settings: Settings, seed: int, precision: Precision) -> Layout:
     task, backbone = dpl.load_task(settings.data), dpl.load_backbone("tiny", precision=precision)
-    config = SearchConfig(epochs=settings.epochs, patience=0)
-    result = dpl.search_layout(backbone, task, dpl.sample(task, settings.shots, seed), config, seed=seed)
-    layout = {"image": result.layout.image, "text": result.layout.text}
-    return {"layout": layout, "alphas": result.history[-1]["alphas"]}
+    result = dpl.search_layout(backbone, task, dpl.sample(task, settings.shots, seed), settings.search, seed=seed)
+    return {"image": list(result.layout.image), "text": list(result.layout.text)}
 
 
-def _row(name: str, one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    rows = [pair for branch in BRANCHES for pair in zip(one["layout"][branch], other["layout"][branch], strict=True)]
-    probs = [torch.cat([torch.tensor(run["alphas"][branch]).softmax(dim=-1) for branch in BRANCHES]) for run in (one, other)]
-    return [name, f"{sum(a == b for a, b in rows)} of {len(rows)}", f"{(probs[0] - probs[1]).abs().max():.3f}"]
+def _row(name: str, one: Layout, other: Layout) -> list[str]:
+    rows = [pair for branch in BRANCHES for pair in zip(one[branch], other[branch], strict=True)]
+    distance = sum(abs(a - b) for a, b in rows) / len(rows)
+    return [name, f"{sum(a == b for a, b in rows)} of {len(rows)}", f"{distance:.2f}"]

@@ -172,6 +172,7 @@ ARMS: dict[str, Arm] = {
     "search:uniform": searched(layout=_both(6)),
     "search:mixture": searched(_MIXTURE),
     "search:mixture-fresh": searched(_MIXTURE, inherit=False),
+    **{f"search:budget-{budget}": searched(dpl.SearchConfig(budget=budget)) for budget in (1, 2, 4)},
     **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
 }
 FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS), "paper", "search")
