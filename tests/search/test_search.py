@@ -180,6 +180,12 @@ def test_bad_options_are_refused(parts: Parts, config: SearchConfig):
         search_layout(*parts, replace(config, options=(1, 2)))
 
 
+def test_without_validation_images_there_is_nothing_to_judge_by(parts: Parts):
+    backbone, task, shots = parts
+    with pytest.raises(DplError, match="no validation images"):
+        search_layout(backbone, task, replace(shots, val=()), CONFIG)
+
+
 def _history(layouts: list[int], differences: list[float]) -> list[dict]:
     records = zip(layouts, differences, strict=True)
     return [{"layout": {"image": [a]}, "alpha_difference": {"image": d, "text": 0.0}} for a, d in records]

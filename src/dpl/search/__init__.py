@@ -17,6 +17,7 @@ from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.data.transforms import decode
+from dpl.errors import DplError
 from dpl.optimization import learning_rate, set_learning_rate
 from dpl.prompts.layout import PromptLayout
 from dpl.search.method import SearchMethod, Validation
@@ -59,9 +60,12 @@ def search_layout(
 ) -> SearchResult:
     """Finds a prompt layout for `task` from its few `shots`: prompts learn on shots.train, the layout is judged on shots.val.
 
-    `stage` saves the state, resumes from it and shows progress. Raises `DplError` for bad options or where a loss is not finite.
+    `stage` saves the state, resumes from it and shows progress. Raises `DplError` for bad options, without validation shots,
+    or where a loss is not finite.
     """
     config, stage = config or SearchConfig(), stage or Stage("search")
+    if not shots.val:
+        raise DplError(f"{task.name}: no validation images, by which the search judges layouts")
     method = METHODS[config.method](backbone, task, config, prompt_std, seed)
     training = TrainingBatches(shots.train, backbone, task.augmentation, config.batch_size, seed, stage.name)
     labels = torch.tensor([item.label for item in shots.val], device=backbone.device)
@@ -74,15 +78,16 @@ def search_layout(
         return PromptLayout.from_scores(*method.scores(), config.options, budget)
 
     stage.begin(method.model, method.optimizers, config.epochs, len(training))
-    while stage.epoch < config.epochs and not settled(stage.history, config.patience):
-        rate = learning_rate(config, stage.epoch)
-        set_learning_rate(method.optimizers["prompts"], rate)
-        for step, *batch in training.epoch(stage.epoch, first=stage.step):
-            losses = method.step((batch[0], batch[1]), validation, stage.epoch, step, stage.where)
-            stage.finish_step(**losses)
-        record = method.finish_epoch(validation, stage.epoch, stage.history)
-        layout = best_layout()
-        stage.finish_epoch(lr=rate, **record, layout={"image": layout.image, "text": layout.text})
+    with method.model.attached():
+        while stage.epoch < config.epochs and not settled(stage.history, config.patience):
+            rate = learning_rate(config, stage.epoch)
+            set_learning_rate(method.optimizers["prompts"], rate)
+            for step, *batch in training.epoch(stage.epoch, first=stage.step):
+                losses = method.step((batch[0], batch[1]), validation, stage.epoch, step, stage.where)
+                stage.finish_step(**losses)
+            record = method.finish_epoch(validation, stage.epoch, stage.history)
+            layout = best_layout()
+            stage.finish_epoch(lr=rate, **record, layout={"image": layout.image, "text": layout.text})
     return SearchResult(best_layout(), tuple(stage.history), method)
 
 
