@@ -31,6 +31,9 @@ def test_settings_come_back_from_json_as_they_were():
         ({"prompt_std": -1.0}, "--prompt-std -1.0"),
         ({"train": TrainConfig(batch_size=0)}, "--train.batch-size 0"),
         ({"train": TrainConfig(distill=-0.1)}, "--train.distill -0.1"),
+        ({"train": TrainConfig(gates=(1.0, 1.5))}, "--train.gates.1 1.5"),
+        ({"train": TrainConfig(gates=())}, "--train.gates"),
+        ({"search": SearchConfig(budget=-1)}, "--search.budget -1"),
         ({"search": SearchConfig(alpha_lr=0)}, "--search.alpha-lr 0"),
         ({"search": SearchConfig(patience=-1)}, "--search.patience -1"),
         ({"search": SearchConfig(options=(1, 2))}, "options 1 2"),
@@ -42,9 +45,13 @@ def test_a_setting_out_of_range_is_named_as_it_is_typed(changes: dict, message: 
         checked(replace(FitRun("digits"), **changes))
 
 
-def test_distill_needs_no_prefix():
-    config = parse_run("fit", ["digits", "--distill", "0.5"])
-    assert isinstance(config, FitRun) and config.train.distill == 0.5
+def test_distill_and_budget_need_no_prefix():
+    config = parse_run("fit", ["digits", "--distill", "0.5", "--budget", "2"])
+    assert isinstance(config, FitRun) and (config.train.distill, config.search.budget) == (0.5, 2)
+
+
+def test_a_budget_is_tokens_per_layer_and_zero_is_none():
+    assert SearchConfig(budget=2.5).tokens(5) == 12 and SearchConfig(budget=0).tokens(5) is None
 
 
 @pytest.mark.parametrize(
@@ -55,6 +62,8 @@ def test_distill_needs_no_prefix():
         ("train", TrainRun("digits", layout="runs/x", train=TrainConfig(warmup_lr=1e-5, distill=0.5))),
         ("search", replace(preset(SearchRun, "paper", "digits"), seed=3, template="a {}")),
         ("fit", replace(preset(FitRun, "paper", "digits"), train=TrainConfig())),
+        ("fit", FitRun("digits", inherit=False, search=SearchConfig(method="mixture", budget=2.5))),
+        ("fit", replace(preset(FitRun, "paper", "digits"), inherit=True)),
     ],
 )
 def test_the_command_that_repeats_a_run_says_all_of_its_settings(kind: str, config):
