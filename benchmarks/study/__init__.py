@@ -21,14 +21,12 @@ import torch
 import torch.nn.functional as F
 
 import dpl
-from benchmarks.study.arms import ARMS, FEW_SHOTS, Trial
+from benchmarks.study.arms import ARMS, FEW_SHOTS, SHOTS, Trial
 from benchmarks.study.records import RESULTS, Cell, append, missing, read_records
 from dpl.data.synthetic import TASKS
 from dpl.data.task import Task
 from dpl.data.transforms import decode
 from dpl.errors import DplError
-
-ALL_ARMS_AT = 16
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def cells(settings: Settings) -> Iterator[Cell]:
         raise DplError(f"no arm {unknown[0]!r}: there are {', '.join(ARMS)}")
     for shots in settings.shots:
         for seed in settings.seeds:
-            for arm in settings.arms or (ARMS if shots == ALL_ARMS_AT else FEW_SHOTS):
+            for arm in settings.arms or (ARMS if shots == SHOTS else FEW_SHOTS):
                 yield from (Cell(task, shots, seed, arm) for task in settings.tasks)
 
 
@@ -69,7 +67,7 @@ def main(settings: Settings) -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     context, start = multiprocessing.get_context("spawn"), time.perf_counter()
     with ProcessPoolExecutor(settings.processes, context, _begin, (os.getpid(),)) as pool:
-        futures = [pool.submit(run, cell, settings.precision) for cell in todo]
+        futures = [pool.submit(run, cell, settings.precision, settings.out) for cell in todo]
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 record = future.result() | {"commit": commit}
@@ -93,11 +91,11 @@ def _begin(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run(cell: Cell, precision: str) -> dict[str, Any]:
+def run(cell: Cell, precision: str, results: Path = RESULTS) -> dict[str, Any]:
     """The record of one cell."""
     backbone, task = _backbone(precision), _task(cell.task)
     shots = dpl.sample(task, cell.shots, cell.seed)
-    outcome = ARMS[cell.arm](Trial(backbone, task, shots, cell.seed))
+    outcome = ARMS[cell.arm](Trial(backbone, task, shots, cell.seed, results))
     with torch.no_grad():
         logits = outcome.model(decode(shots.val, backbone.image_size))
     labels = torch.tensor([item.label for item in shots.val])

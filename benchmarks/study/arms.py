@@ -9,18 +9,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 from torch import Tensor
 
 import dpl
+from benchmarks.study.records import RESULTS, read_records
 from benchmarks.study.released import CONFIG, search_as_released
 from dpl.classifier import ClipClassifier
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
+from dpl.errors import DplError
 
 Depths = tuple[int, int]  # layers of the image and of the text branch
 
 RANDOM_LAYOUTS = 20
+SHOTS = 16  # at which all arms are run
 LENGTHS = (1, 2, 4, 6)
 LONGEST, TOKENS_PER_LAYER = 12, 6  # as the search's defaults: layouts of one budget
 SEARCH_SHARE = 1.5  # what a search and the training after it may cost together, relative to the training alone
@@ -34,6 +38,7 @@ class Trial:
     task: Task
     shots: FewShot
     seed: int
+    results: Path = RESULTS
 
     @property
     def depths(self) -> Depths:
@@ -98,6 +103,22 @@ def _first_half(layout: Callable[[Depths], dpl.PromptLayout]) -> Callable[[Depth
         return dpl.PromptLayout(half(full.image), half(full.text))
 
     return halved
+
+
+def transferred(trial: Trial) -> Outcome:
+    """Fresh prompts in the mean of the layouts that our search has found on the other tasks, same seed and shots."""
+    same = [r for r in read_records(trial.results) if (r["arm"], r["seed"], r["shots"]) == ("search", trial.seed, SHOTS)]
+    others = [record["layout"] for record in same if record["task"] != trial.task.name]
+    if not others:
+        raise DplError("transfer: there are no layouts of other tasks yet; run the arm search first")
+    options = range(LONGEST + 1)
+
+    def scores(branch: str) -> list[list[float]]:
+        means = [sum(lengths) / len(lengths) for lengths in zip(*(layout[branch] for layout in others), strict=True)]
+        return [[-((option - mean) ** 2) for option in options] for mean in means]
+
+    layout = dpl.PromptLayout.from_scores(scores("image"), scores("text"), options, TOKENS_PER_LAYER * sum(trial.depths))
+    return trained(lambda _: layout)(trial)
 
 
 @cache
@@ -165,6 +186,8 @@ ARMS: dict[str, Arm] = {
     "half-text-4": trained(_first_half(_text(4))),
     "longer-both-4": trained(_both(4), cost=SEARCH_SHARE),
     "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
+    "image-12": trained(_image(12)),
+    "longer-image-12": trained(_image(12), cost=SEARCH_SHARE),
     "paper": released,
     "search": searched(),
     # What brings what: the layout alone, the search's prompts without its layout, the paper's scores in our frame.
@@ -172,6 +195,7 @@ ARMS: dict[str, Arm] = {
     "search:uniform": searched(layout=_both(6)),
     "search:mixture": searched(_MIXTURE),
     "search:mixture-fresh": searched(_MIXTURE, inherit=False),
+    "transfer": transferred,
     **{f"search:budget-{budget}": searched(dpl.SearchConfig(budget=budget)) for budget in (1, 2, 4)},
     **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
 }

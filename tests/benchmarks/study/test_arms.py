@@ -9,7 +9,7 @@ import dpl
 import dpl.config
 from benchmarks.study import Settings, arms, cells, main, released
 from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Trial, random_layouts
-from benchmarks.study.records import Cell, read_records
+from benchmarks.study.records import Cell, append, read_records
 from dpl.errors import DplError
 
 
@@ -62,6 +62,24 @@ def test_arms_that_find_or_draw_their_layout(trial: Trial, arm: str):
     assert isinstance(outcome.model, dpl.Classifier) and outcome.model.layout == outcome.layout
     assert outcome.layout.tokens <= 6 * 4 and outcome.train_seconds > 0
     assert (outcome.search_seconds > 0) == (outcome.images > 24) == (arm != "random-20")
+
+
+def test_a_layout_is_transferred_from_the_other_tasks_of_the_same_seed(trial: Trial, tmp_path: Path):
+    def add(task: str, seed: int, image: list[int], text: list[int]):
+        append({"task": task, "shots": 16, "seed": seed, "arm": "search", "layout": {"image": image, "text": text}}, tmp_path)
+
+    with pytest.raises(DplError, match="run the arm search first"):
+        ARMS["transfer"](replace(trial, results=tmp_path))
+    add("fog", 1, [12, 8], [3, 1])
+    add("fence", 1, [8, 8], [4, 0])
+    add("fence", 2, [0, 0], [12, 12])
+    add(trial.task.name, 1, [0, 0], [12, 12])
+    assert ARMS["transfer"](replace(trial, results=tmp_path)).layout in (
+        dpl.PromptLayout((10, 8), (3, 0)),
+        dpl.PromptLayout((10, 8), (4, 0)),
+        dpl.PromptLayout((10, 8), (3, 1)),
+        dpl.PromptLayout((10, 8), (4, 1)),
+    )
 
 
 def test_the_study_goes_on_where_it_was_stopped(tmp_path: Path, capsys: pytest.CaptureFixture):
