@@ -1,4 +1,4 @@
-"""Does search pay? Every arm on every task, seed by seed; goes on where it was stopped.
+"""Does search pay? Every arm on every task and seed; goes on where it was stopped.
 
     python -m benchmarks study --seeds 1 2 3 4 5
 
@@ -50,14 +50,13 @@ class Settings:
 
 
 def cells(settings: Settings) -> Iterator[Cell]:
-    """All there is to run: shots by shots, seed by seed, arm by arm."""
+    """All there is to run: shots by shots, arm by arm in the order of the table, seed by seed."""
     unknown = [arm for arm in settings.arms if arm not in ARMS]
     if unknown:
         raise DplError(f"no arm {unknown[0]!r}: there are {', '.join(ARMS)}")
     for shots in settings.shots:
-        for seed in settings.seeds:
-            for arm in settings.arms or (ARMS if shots == SHOTS else FEW_SHOTS):
-                yield from (Cell(task, shots, seed, arm) for task in settings.tasks)
+        for arm in settings.arms or (ARMS if shots == SHOTS else FEW_SHOTS):
+            yield from (Cell(task, shots, seed, arm) for seed in settings.seeds for task in settings.tasks)
 
 
 def main(settings: Settings) -> None:

@@ -176,27 +176,29 @@ def released(trial: Trial) -> Outcome:
 
 _MIXTURE = dpl.SearchConfig(method="mixture", options=(0, 2, 4, 6, 8, 10, 12), patience=0)
 
-ARMS: dict[str, Arm] = {
+ARMS: dict[str, Arm] = {  # in the order in which the study runs them
     "zero-shot": zero_shot,
-    **{f"uniform-both-{length}": trained(_both(length)) for length in LENGTHS},
+    "search": searched(),
+    "uniform-both-6": trained(_both(6)),
+    # What brings what: the layout alone, the search's prompts without its layout, a layout found elsewhere, more epochs.
+    "search:fresh": searched(inherit=False),
+    "search:uniform": searched(layout=_both(6)),
+    "transfer": transferred,
+    "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
+    **{f"uniform-both-{length}": trained(_both(length)) for length in (4, 2, 1)},
     **{f"uniform-image-{length}": trained(_image(length)) for length in LENGTHS},
+    **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
+    "paper": released,
     **{f"uniform-text-{length}": trained(_text(length)) for length in LENGTHS},
     "half-both-4": trained(_first_half(_both(4))),
     "half-image-4": trained(_first_half(_image(4))),
     "half-text-4": trained(_first_half(_text(4))),
-    "longer-both-4": trained(_both(4), cost=SEARCH_SHARE),
-    "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
     "image-12": trained(_image(12)),
     "longer-image-12": trained(_image(12), cost=SEARCH_SHARE),
-    "paper": released,
-    "search": searched(),
-    # What brings what: the layout alone, the search's prompts without its layout, the paper's scores in our frame.
-    "search:fresh": searched(inherit=False),
-    "search:uniform": searched(layout=_both(6)),
+    "longer-both-4": trained(_both(4), cost=SEARCH_SHARE),
+    # The paper's scores in our frame, and what fewer tokens cost.
     "search:mixture": searched(_MIXTURE),
     "search:mixture-fresh": searched(_MIXTURE, inherit=False),
-    "transfer": transferred,
-    **{f"search:budget-{budget}": searched(dpl.SearchConfig(budget=budget)) for budget in (1, 2, 4)},
-    **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
+    **{f"search:budget-{budget}": searched(dpl.SearchConfig(budget=budget)) for budget in (4, 2, 1)},
 }
 FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS), "paper", "search")
