@@ -62,6 +62,15 @@ class SearchMethod(ABC):
     def scores(self) -> Scores:
         """How good each option of each layer is, as it seems now; the layout with the highest sum is chosen."""
 
-    @abstractmethod
     def prompts_in(self, layout: PromptLayout) -> dict[str, Tensor]:
         """Copies of the prompts that belong to `layout`, by their names in the state dict of `Classifier.fixed`."""
+        branches = {"image": (self.model.image.layers, layout.image), "text": (self.model.text.layers, layout.text)}
+        return {
+            f"{branch}.layers.{index}.prompts": self.kept(layer, length).detach().clone()
+            for branch, (layers, lengths) in branches.items()
+            for index, (layer, length) in enumerate(zip(layers, lengths, strict=True))
+        }
+
+    @abstractmethod
+    def kept(self, layer: Any, length: int) -> Tensor:
+        """The prompts, (length, width), that a layer of the model keeps at that length."""

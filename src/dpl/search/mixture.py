@@ -13,7 +13,7 @@ from dpl.config import SearchConfig
 from dpl.convergence import alpha_difference, dominants
 from dpl.data.task import Task
 from dpl.optimization import descend, frozen, parameters_of, prompt_optimizer
-from dpl.prompts.layout import PromptLayout
+from dpl.prompts.modules import MixtureLayer
 from dpl.search.method import Batch, Scores, SearchMethod, Validation
 
 
@@ -51,14 +51,10 @@ class MixtureSearch(SearchMethod):
         image, text = (prompts.alphas.double().log_softmax(dim=-1).tolist() for prompts in (self.model.image, self.model.text))
         return image, text
 
-    def prompts_in(self, layout: PromptLayout) -> dict[str, Tensor]:
-        """The chosen option's own prompts."""
-        chosen = {}
-        for branch, lengths in (("image", layout.image), ("text", layout.text)):
-            for index, (layer, length) in enumerate(zip(getattr(self.model, branch).layers, lengths, strict=True)):
-                start = sum(option for option in layer.options if option < length)
-                chosen[f"{branch}.layers.{index}.prompts"] = layer.prompts.detach()[start : start + length].clone()
-        return chosen
+    def kept(self, layer: MixtureLayer, length: int) -> Tensor:
+        """The option's own prompts."""
+        start = sum(option for option in layer.options if option < length)
+        return layer.prompts[start : start + length]
 
     def _matrices(self) -> dict[str, list[list[float]]]:
         return {"image": self.model.image.alphas.tolist(), "text": self.model.text.alphas.tolist()}

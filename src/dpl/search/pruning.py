@@ -20,8 +20,8 @@ from dpl.classifier import Classifier
 from dpl.config import SearchConfig
 from dpl.data.task import Task
 from dpl.optimization import descend, prompt_optimizer
-from dpl.prompts.layout import PromptLayout, check_options
-from dpl.prompts.modules import PrunablePrompts
+from dpl.prompts.layout import check_options
+from dpl.prompts.modules import PrunableLayer, PrunablePrompts
 from dpl.search.method import Batch, Scores, SearchMethod, Validation
 
 
@@ -61,14 +61,9 @@ class PruningSearch(SearchMethod):
         image, text = ([kept(shares) for shares in _sorted(prompts)] for prompts in (self.model.image, self.model.text))
         return image, text
 
-    def prompts_in(self, layout: PromptLayout) -> dict[str, Tensor]:
-        """Each layer's most salient prompts."""
-        chosen = {}
-        for branch, lengths in (("image", layout.image), ("text", layout.text)):
-            for index, (layer, length) in enumerate(zip(getattr(self.model, branch).layers, lengths, strict=True)):
-                best = layer.saliency.argsort(descending=True, stable=True)[:length].sort().values
-                chosen[f"{branch}.layers.{index}.prompts"] = layer.prompts.detach()[best].clone()
-        return chosen
+    def kept(self, layer: PrunableLayer, length: int) -> Tensor:
+        """The most salient prompts, in the order that they had."""
+        return layer.prompts[layer.saliency.argsort(descending=True, stable=True)[:length].sort().values]
 
 
 def saliency(model: Classifier, batches: Sequence[Batch]) -> tuple[float, list[Tensor]]:
