@@ -14,11 +14,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
+from dpl.backbones.loading import Backbone
+from tests.bare import bare_backbone
+
 FOLDER = Path(__file__).parent
 META: dict[str, Any] = json.loads((FOLDER / "golden.json").read_text())
 
 # "Reasonable limits ... or 5 x fp32_noise_rel where that is larger", of e = max|a - b| / max|b|
-LIMITS = {"features": 1e-5, "logits": 2e-5, "loss": 1e-5, "grad": 1e-4, "after": 2e-5}
+LIMITS = {"loss": 1e-5, "features": 1e-5, "logits": 2e-5, "grad": 1e-4, "after": 2e-5}
 
 
 def normal(key: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -64,6 +67,12 @@ def golden_clip() -> CLIPModel:
     return clip.eval().requires_grad_(False)
 
 
+@pytest.fixture(scope="session")
+def golden_backbone(golden_clip: CLIPModel) -> Backbone:
+    """The same CLIP as a backbone; it has no tokenizer."""
+    return bare_backbone(golden_clip)
+
+
 @dataclass
 class Golden:
     """One method of the set: its tensors, and how far ours may be from them."""
@@ -77,6 +86,28 @@ class Golden:
     def prompt(self, branch: str, layer: int, option: int | None = None) -> Tensor:
         """A starting prompt (option: of a supernet)."""
         return self[f"param.{branch}.prompt.L{layer}" + ("" if option is None else f".opt{option}")]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """All learned parameters at their start, leaves that take gradients: the stored ones, and by the rule the large ones."""
+        leaves = {}
+        for name, about in META["methods"][self.method]["parameters"].items():
+            if about["stored"]:
+                leaves[name] = self[f"param.{name}"].clone().requires_grad_()
+            else:
+                value = torch.from_numpy(normal(about["rule_key"], tuple(about["shape"])) * np.float32(about["std"]))
+                assert value.double().sum().item() == pytest.approx(about["sum_float64"], rel=1e-9), name
+                leaves[name] = value.requires_grad_()
+        return leaves
+
+    def check_gradients(self, leaves: dict[str, Tensor]) -> None:
+        """Asserts that the gradients of all parameters are the stored ones; of large ones the norm and the head are stored."""
+        for name, leaf in leaves.items():
+            assert leaf.grad is not None, name
+            if f"grad.{name}" in self.tensors:
+                self.check(f"grad.{name}", leaf.grad)
+            else:
+                self.check(f"gradnorm.{name}", leaf.grad.norm())
+                self.check(f"gradhead.{name}", leaf.grad.flatten()[:64])
 
     def check(self, name: str, ours: Tensor) -> None:
         """Asserts that `ours` is the tensor `name` within its limit."""

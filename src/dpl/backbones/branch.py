@@ -1,5 +1,6 @@
 """One transformer of a backbone as the prompts see it: its layers, each with LN1 and an attention with K and V."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from dpl.errors import DplError
 
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From query, key, value, (batch, heads, tokens, head_dim), to what the queries read, (batch, heads, queries, head_dim)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -17,6 +21,27 @@ class Layer:
     block: nn.Module
     norm: nn.LayerNorm
     attention: Any
+
+    def read(self, hidden: Tensor, asked: Tensor | slice, attend: Attend | None = None) -> Tensor:
+        """The states (batch, len(asked), width) behind this layer at the tokens `asked`, from those in front of it at all tokens.
+
+        Every token is there for keys and values, but only those `asked` ask, and run the MLP. The same sums as transformers'
+        CLIPEncoderLayer; without `attend` by the attention function of the model's config, where every token sees every token.
+        """
+        block: Any = self.block
+        normed, residual = self.norm(hidden), hidden[:, asked]
+        projections = (self.attention.q_proj, self.attention.k_proj, self.attention.v_proj)
+        inputs = zip(projections, (normed[:, asked], normed, normed), strict=True)
+        heads = [project(x).unflatten(-1, (-1, self.attention.head_dim)).transpose(1, 2) for project, x in inputs]
+        mixed = self._attend(*heads) if attend is None else attend(*heads).transpose(1, 2)
+        residual = residual + self.attention.out_proj(mixed.flatten(-2))
+        return residual + block.mlp(block.layer_norm2(residual))
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(batch, queries, heads, head_dim), as transformers' attention functions return it."""
+        own, name = self.attention, self.attention.config._attn_implementation
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(name, sdpa_attention_forward)
+        return attend(own, query, key, value, None, scaling=own.scale, dropout=0.0, is_causal=False)[0]
 
 
 class Branch:
@@ -43,18 +68,9 @@ class Branch:
     def read(self, hidden: Tensor, tokens: Tensor, first: int = 0) -> Tensor:
         """The states (batch, len(tokens), width) behind the last layer at `tokens`, from those in front of layer `first`.
 
-        The last layer has every token for keys and values, but asks, and runs its MLP, for `tokens` only: the others would
-        reach nobody. The same sums as transformers' CLIPEncoderLayer.
+        The last layer is asked for `tokens` only: the others would reach nobody.
         """
-        hidden = self.states(hidden, first, self.depth - 1)
-        block: Any = self.layers[-1].block
-        attention, normed, residual = block.self_attn, block.layer_norm1(hidden), hidden[:, tokens]
-        inputs = zip((attention.q_proj, attention.k_proj, attention.v_proj), (normed[:, tokens], normed, normed), strict=True)
-        heads = [project(x).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2) for project, x in inputs]
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(attention.config._attn_implementation, sdpa_attention_forward)
-        mixed, _ = attend(attention, *heads, None, scaling=attention.scale, dropout=0.0, is_causal=False)
-        residual = residual + attention.out_proj(mixed.flatten(-2))
-        return residual + block.mlp(block.layer_norm2(residual))
+        return self.layers[-1].read(self.states(hidden, first, self.depth - 1), tokens)
 
     @property
     def depth(self) -> int:

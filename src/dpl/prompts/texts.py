@@ -6,6 +6,7 @@ one row of tokens, the opening first, then the own tokens of each sentence. Exac
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from os.path import commonprefix
 from typing import Any
@@ -18,6 +19,45 @@ from dpl.backbones.loading import Backbone
 from dpl.prompts.inject import Attachment, attach
 from dpl.prompts.modules import BranchPrompts
 from dpl.prompts.tokens import Group, Packed
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Texts in one row of `ids`: their shared opening, then the own tokens of each, from the shortest text to the longest.
+
+    `positions` are the places of the tokens in their own texts, `ends` where in the row each text ends, in the order that they
+    are packed in, `order` the numbers of the texts in that order.
+    """
+
+    tokens: Packed
+    ids: list[int]
+    positions: list[int]
+    ends: list[int]
+    order: list[int]
+
+    def tensors(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`ids` and `positions`, (1, tokens); `ends`, (texts,); and, (texts,), where each text is in the order given first."""
+        ids, positions, ends, order = (
+            torch.tensor(numbers, device=device) for numbers in (self.ids, self.positions, self.ends, self.order)
+        )
+        return ids[None], positions[None], ends, order.argsort()
+
+
+def pack(sequences: Sequence[list[int]]) -> Packing:
+    """Packs texts that are read at their last tokens."""
+    opening = min(len(commonprefix(sequences)), min(map(len, sequences)) - 1)  # an EOS of its own for everyone
+    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
+    own = [sequences[index][opening:] for index in order]
+    ids, positions, ends, groups = list(sequences[0][:opening]), list(range(opening)), [], []
+    for length, rows in groupby(own, key=len):
+        start, count = len(ids), 0
+        for row in rows:
+            ids += row
+            positions += range(opening, opening + length)
+            ends.append(len(ids) - 1)
+            count += 1
+        groups.append(Group(start, count, length))
+    return Packing(Packed(opening, tuple(groups)), ids, positions, ends, order)
 
 
 class Texts:
@@ -34,23 +74,9 @@ class Texts:
 
     def __init__(self, backbone: Backbone, sentences: Sequence[str]) -> None:
         self._backbone = backbone
-        sequences = backbone.tokenize(sentences)
-        opening = min(len(commonprefix(sequences)), min(map(len, sequences)) - 1)  # an EOS of its own for everyone
-        order = sorted(range(len(sequences)), key=lambda index: len(sequences[index]))
-        own = [sequences[index][opening:] for index in order]
-        ids, positions, ends, groups = list(sequences[0][:opening]), list(range(opening)), [], []
-        for length, rows in groupby(own, key=len):
-            start, count = len(ids), 0
-            for row in rows:
-                ids += row
-                positions += range(opening, opening + length)
-                ends.append(len(ids) - 1)
-                count += 1
-            groups.append(Group(start, count, length))
-        self.tokens = Packed(opening, tuple(groups))
-        self.ids, self.positions = (torch.tensor([row], device=backbone.device) for row in (ids, positions))
-        self.ends = torch.tensor(ends, device=backbone.device)
-        self._unsorted = torch.tensor(order, device=backbone.device).argsort()  # back to the order they were given in
+        packing = pack(backbone.tokenize(sentences))
+        self.tokens = packing.tokens
+        self.ids, self.positions, self.ends, self._unsorted = packing.tensors(backbone.device)
         self._kept: tuple[int, Tensor] | None = None  # states in front of this layer, or the features if it is the depth
 
     def attach(self, prompts: BranchPrompts) -> Attachment:

@@ -129,17 +129,17 @@ class Group:
     length: int
 
     def rows(self, packed: Tensor) -> Tensor:
-        """A view of this group's part of (1, heads, tokens, ...): (count, heads, length, ...)."""
-        part = packed[0, :, self.start : self.start + self.count * self.length]
-        return part.unflatten(1, (self.count, self.length)).transpose(0, 1)
+        """This group's part of (batch, heads, tokens, ...): (batch * count, heads, length, ...), a view where batch is 1."""
+        part = packed[:, :, self.start : self.start + self.count * self.length]
+        return part.unflatten(2, (self.count, self.length)).transpose(1, 2).flatten(0, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Packed(Tokens):
     """One long row: `opening` tokens shared by all texts, then the own tokens of each, in groups of equal length.
 
-    Causal: a token sees the opening and what comes before it in its own text, itself included. Batch is 1. The queries are
-    those of all tokens, or of the last token of every text alone.
+    Causal: a token sees the opening and what comes before it in its own text, itself included. The queries are those of all
+    tokens, or of the last token of every text alone. Batch is 1 in `forward` and `backward`; `attend` takes many such rows.
     """
 
     opening: int
@@ -162,7 +162,8 @@ class Packed(Tokens):
             )
             for part in self._parts(query, key)
         ]
-        return torch.cat([output.transpose(0, 1).flatten(1, 2) for output in outputs], dim=1)[None]
+        rows = [output.unflatten(0, (query.shape[0], -1)).transpose(1, 2).flatten(2, 3) for output in outputs]
+        return torch.cat(rows, dim=2)
 
     def forward(self, query: Heads, key: Keys, value: Keys, scale: float) -> tuple[Heads, Rows]:
         """Part by part, into one row."""
@@ -210,8 +211,8 @@ class _Part:
         return _causal(self.opening, self.own.length, device) if self.queries.length > 1 else None
 
     def seen(self, packed: Tensor) -> Tensor:
-        """The keys or values, (count, heads, opening + own, head_dim)."""
-        opening = packed[:, :, : self.opening].expand(self.own.count, -1, -1, -1)
+        """The keys or values, (batch * count, heads, opening + own, head_dim)."""
+        opening = packed[:, None, :, : self.opening].expand(-1, self.own.count, -1, -1, -1).flatten(0, 1)
         return torch.cat([opening, self.own.rows(packed)], dim=2)
 
     def add_gradients(self, packed: Tensor, seen: Tensor) -> None:
