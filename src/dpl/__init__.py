@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from dpl.data.transforms import load_image
     from dpl.errors import DplError
     from dpl.evaluate import evaluate_classifier, predict
+    from dpl.methods.dpl import train_prompts
     from dpl.pipeline import fit
     from dpl.prompts.layout import PromptLayout
     from dpl.runs import load_run, save_run
     from dpl.search import search_layout
-    from dpl.train import train_prompts
 
 _HOME = {
     "Backbone": "backbones.loading",
@@ -40,7 +40,7 @@ _HOME = {
     "sample": "data.fewshot",
     "save_run": "runs",
     "search_layout": "search",
-    "train_prompts": "train",
+    "train_prompts": "methods.dpl",
 }
 __all__ = [
     "Backbone", "Classifier", "DplError", "FitRun", "PromptLayout", "SearchConfig", "TrainConfig", "ZeroShot",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dpl.backbones.loading import PrecisionChoice
-from dpl.classifier import Classifier, ZeroShot
+from dpl.classifier import ZeroShot
 from dpl.data.ahead import while_computing
 from dpl.data.collect import collect_images
 from dpl.data.images import in_threads, read_image
@@ -89,8 +89,8 @@ def evaluate_run(
     if list(task.class_names) != list(model.class_names):
         if on is None:
             raise DplError(f"{run}: the classes in {data} have changed since the run was made")
-        model = Classifier(model.backbone, task.class_names, model.template, model.image, model.text)
-    frozen = ZeroShot(model.backbone, task.class_names, [model.template])
+        model = model.for_classes(task.class_names)
+    frozen = ZeroShot(model.backbone, task.class_names, model.templates[:1])
     tuned, plain = evaluate_side_by_side([model, frozen], task.test, known={model: class_features(run, model)})
     return {
         "data": data,

@@ -16,7 +16,8 @@ from dpl.files import write_bytes
 
 
 class Checkpoint:
-    """One safetensors file, replaced whole at every step: the tensors, and in its header the progress as JSON.
+    """One safetensors file, replaced whole at every step: the tensors of named modules and optimisers, and in its header the
+    progress as JSON.
 
     Random draws are named by epoch and step (`dpl.rng`), so the progress says all there is to say about them.
     """
@@ -27,13 +28,13 @@ class Checkpoint:
     def save(
         self,
         progress: Mapping[str, Any],
-        module: nn.Module,
+        modules: Mapping[str, nn.Module],
         optimizers: Mapping[str, Optimizer],
         *,
         durable: bool = False,
     ) -> None:
         """Replaces the state; the old one survives a kill or a full disk."""
-        tensors = {f"module.{key}": tensor for key, tensor in module.state_dict().items()}
+        tensors = {f"{name}.{key}": part for name, module in modules.items() for key, part in module.state_dict().items()}
         for name, optimizer in optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -51,11 +52,12 @@ class Checkpoint:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise DplError(f"{self.path}: is no checkpoint of dpl ({error}); start the run anew with --overwrite") from None
 
-    def load(self, module: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
-        """Puts the saved state into a module and optimisers that were built the same way."""
+    def load(self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> None:
+        """Puts the saved state into modules and optimisers that were built the same way."""
         with safe_open(self.path, framework="pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
-        module.load_state_dict(_part(tensors, "module."))
+        for name, module in modules.items():
+            module.load_state_dict(_part(tensors, f"{name}."))
         for name, optimizer in optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in _part(tensors, f"{name}.").items():

@@ -58,14 +58,18 @@ def sentences(template: str, class_names: Sequence[str]) -> list[str]:
 
 
 class ZeroShot(ClipClassifier):
-    """The frozen model itself; text averaged over `templates`: normalise(mean of normalise(text)), as CLIP's own ensemble."""
+    """The frozen model itself; text averaged over `templates`: normalise(mean of normalise(text)), as CLIP's own ensemble.
 
-    def __init__(self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str]) -> None:
+    If not `normalised`, it is normalise(mean of text), as PromptSRC's.
+    """
+
+    def __init__(self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], normalised: bool = True) -> None:
         super().__init__(backbone, class_names)
         self.templates = tuple(templates)
         with torch.no_grad():
-            features = torch.stack([self._embedded(template) for template in self.templates])
-            self._text_features = F.normalize(features.mean(dim=0))
+            features = [self._embedded(template) for template in self.templates]
+            features = [F.normalize(embedded) if normalised else embedded for embedded in features]
+            self._text_features = F.normalize(torch.stack(features).mean(dim=0))
 
     def _embedded(self, template: str) -> Float[Tensor, "classes dim"]:
         branch = self.backbone.text
@@ -75,7 +79,7 @@ class ZeroShot(ClipClassifier):
         )
         attachment = texts.attach(nothing)
         try:
-            return F.normalize(texts.features(nothing))
+            return texts.features(nothing)
         finally:
             attachment.detach()
 
@@ -129,11 +133,7 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         backbone: Backbone, class_names: Sequence[str], template: str, layout: PromptLayout, std: float, seed: int
     ) -> "Classifier[FixedPrompts]":
         """Fresh prompts N(0, std^2) in `layout`."""
-        image, text = (
-            FixedPrompts(lengths, branch.width, std, generator(seed, "prompts", branch.name))
-            for branch, lengths in ((backbone.image, layout.image), (backbone.text, layout.text))
-        )
-        return Classifier(backbone, class_names, template, image, text)
+        return Classifier(backbone, class_names, template, *fixed_prompts(backbone, layout, std, seed))
 
     @classmethod
     def mixture(
@@ -198,3 +198,12 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         """Class embeddings of unit length, with the text prompts."""
         with self.attached():
             return F.normalize(self._texts.features(self.text))
+
+
+def fixed_prompts(backbone: Backbone, layout: PromptLayout, std: float, seed: int) -> tuple[FixedPrompts, FixedPrompts]:
+    """Fresh prompts N(0, std^2) for the image and for the text branch."""
+    image, text = (
+        FixedPrompts(lengths, branch.width, std, generator(seed, "prompts", branch.name))
+        for branch, lengths in ((backbone.image, layout.image), (backbone.text, layout.text))
+    )
+    return image, text

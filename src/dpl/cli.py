@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +29,7 @@ usage: dpl COMMAND ...        dpl COMMAND --help for its options
   evaluate RUN        accuracy of a run on its test images, or on others with --on
   predict RUN IMAGE   classes and probabilities of images, folders, or - for a list on stdin
   report RUN          write the run's report.html again
+  methods             the ways to adapt a backbone, for fit --method
   datasets            the built-in tasks; with --pictures FILE.html examples of their images
 
 DATA is a built-in task such as digits, or a folder: class name/*.jpg, or train/ [val/] test/ of such.
@@ -90,18 +92,19 @@ def _run(kind: str, rest: Sequence[str]) -> None:
 
 
 def parse_run(kind: str, rest: Sequence[str]) -> "RunConfig":
-    """Settings from the command line, on top of those of the preset that it names."""
-    from dpl.config import PRESETS, FitRun, SearchRun, TrainRun, preset
+    """Settings from the command line, on top of those of the method and preset that it names."""
+    from dpl.config import PRESETS, preset
+    from dpl.runs import run_settings
 
-    cls = {"fit": FitRun, "search": SearchRun, "train": TrainRun}[kind]
-    words = [*rest]
-    name = "default"
-    for index, word in enumerate(words):
-        if word.startswith("--preset"):
-            name = word.partition("=")[2] or "".join(words[index + 1 : index + 2])
-    if name not in PRESETS:
-        raise DplError(f"no preset {name!r}: there are {', '.join(PRESETS)}")
-    return _parse(cls, rest, f"dpl {kind}", preset(cls, name, data=tyro.MISSING))
+    early = ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in (("method", "dpl"), ("preset", "default"), ("shots", "16")):
+        early.add_argument(f"--{name}", nargs="?", const="", default=default)
+    words = early.parse_known_args(list(rest))[0]
+    if words.preset not in PRESETS:
+        raise DplError(f"no preset {words.preset!r}: there are {', '.join(PRESETS)}")
+    shots = int(words.shots) if words.shots.isdecimal() else 16  # what is no number is refused with the other settings
+    cls = run_settings(kind, words.method)
+    return _parse(cls, rest, f"dpl {kind}", preset(cls, words.preset, data=tyro.MISSING, shots=shots))
 
 
 def _parse(cls: type, rest: Sequence[str], prog: str, default: Any = None) -> Any:
@@ -152,6 +155,13 @@ def _datasets(rest: Sequence[str]) -> None:
 
         write_gallery(arguments.pictures)
         print(arguments.pictures)
+
+
+def _methods(rest: Sequence[str]) -> None:
+    _parse(Methods, rest, "dpl methods")
+    from dpl.terminal import print_methods
+
+    print_methods()
 
 
 def _where(arguments: "Evaluate | Predict") -> dict[str, Any]:
@@ -218,6 +228,11 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Methods:
+    """List the methods."""
+
+
+@dataclass(frozen=True)
 class Datasets:
     """List the built-in tasks."""
 
@@ -232,5 +247,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "report": _report,
+    "methods": _methods,
     "datasets": _datasets,
 }

@@ -1,9 +1,9 @@
 """What a run is: frozen dataclasses whose field docstrings are the command line's help."""
 
 import shlex
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import tyro
 from annotated_types import Ge, Gt, Le, MinLen
@@ -17,32 +17,88 @@ Rate = Annotated[float, Gt(0)]
 RateOrZero = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 PresetName = Literal["default", "paper"]
+RegularizerName = Literal["none", "distillation", "kgcoop", "promptsrc"]
 
 
 @dataclass(frozen=True)
-class PromptOptimization:
-    """How prompts are optimised; the same in both stages."""
+class Optimization:
+    """How parameters are learned by gradient descent; the same in search and training."""
 
     epochs: Count
     """Passes over the training shots."""
     batch_size: Count = 16
     """Training images per step."""
+    drop_last: bool = False
+    """Leave out an epoch's last batch where it is not full, unless it is the only one."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with momentum 0.9."""
     lr: Rate = 1e-2
     """Learning rate at the top of the cosine."""
     weight_decay: RateOrZero = 5e-4
-    """Weight decay of the prompts."""
+    """Weight decay of what is learned."""
+    adam_eps: Rate = 1e-8
+    """AdamW's epsilon."""
+    schedule: Literal["epoch", "step"] = "epoch"
+    """The cosine falls after every epoch, or after every step."""
     warmup_epochs: CountOrZero = 3
     """Epochs before the cosine starts."""
     warmup_lr: Rate | None = None
     """Constant learning rate of the warm-up epochs; none: rise linearly to the full rate."""
+    final_lr: RateOrZero = 0.0
+    """Learning rate that the cosine falls to."""
     clip_norm: RateOrZero = 1.0
-    """Largest norm of the gradient of all prompts; 0: do not clip."""
+    """Largest norm of the gradient of all that is learned; 0: do not clip."""
 
 
 @dataclass(frozen=True)
-class SearchConfig(PromptOptimization):
+class Penalties:
+    """Weights of the terms that a regularizer adds to cross entropy (dpl.regularization), and the Gaussian aggregation."""
+
+    distill: float = 0.0
+    text_l1: float = 0.0
+    image_l1: float = 0.0
+    text_cosine: float = 0.0
+    aggregate: tuple[float, float] | tuple[()] = ()
+
+
+# The weights that their authors published: PromptSRC's for few shots, KgCoOp's.
+REGULARIZERS: dict[RegularizerName, Penalties] = {
+    "none": Penalties(),
+    "distillation": Penalties(distill=1.0),
+    "kgcoop": Penalties(text_cosine=8.0),
+    "promptsrc": Penalties(distill=1.0, text_l1=25.0, image_l1=10.0, aggregate=(0.9, 0.1)),
+}
+
+
+@dataclass(frozen=True)
+class Training(Optimization):
+    """How a method is trained: optimisation, and what keeps it near the frozen model."""
+
+    epochs: Count = 27
+    """Passes over the training shots; by default as many as DPL's search and training have together."""
+    regularizer: Annotated[RegularizerName, tyro.conf.arg(aliases=["--regularizer"])] = "none"
+    """What is added to cross entropy, with its authors' weights; the settings below change single ones."""
+    distill: Annotated[RateOrZero | None, tyro.conf.arg(aliases=["--distill"])] = None
+    """Weight of KL(zero-shot teacher with the template ensemble || student); none: the regularizer's."""
+    text_l1: RateOrZero | None = None
+    """Weight of PromptSRC's mean distance |text - teacher's text|, embeddings of unit length; none: the regularizer's."""
+    image_l1: RateOrZero | None = None
+    """Weight of PromptSRC's mean distance |image - teacher's image|; none: the regularizer's."""
+    text_cosine: RateOrZero | None = None
+    """Weight of KgCoOp's 1 - cos(text, teacher's text with the first template); none: the regularizer's."""
+    aggregate: tuple[Share, ...] | None = None
+    """PromptSRC's Gaussian aggregation over the epochs: where its weights peak (0-1 of training) and their standard deviation;
+    nothing given: no aggregation."""
+
+    @property
+    def penalties(self) -> Penalties:
+        """What the regularizer adds, with the settings that are given here instead of its own."""
+        given = {entry.name: getattr(self, entry.name) for entry in fields(Penalties)}
+        return replace(REGULARIZERS[self.regularizer], **{name: value for name, value in given.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class SearchConfig(Optimization):
     """The search stage: one training of a model larger than any layout."""
 
     method: Literal["pruning", "mixture"] = "pruning"
@@ -66,13 +122,11 @@ class SearchConfig(PromptOptimization):
 
 
 @dataclass(frozen=True)
-class TrainConfig(PromptOptimization):
+class TrainConfig(Training):
     """The training stage: prompts in the found layout."""
 
     epochs: Count = 20
     """Passes over the training shots."""
-    distill: Annotated[RateOrZero, tyro.conf.arg(aliases=["--distill"])] = 0.0
-    """Weight of KL(zero-shot teacher with the template ensemble || student) in the loss; 0: no teacher."""
     gates: Annotated[tuple[Share, ...], MinLen(1)] = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
     """How often each prompt counts, from 1 (as trained) to 0 (zero-shot): chosen on the validation shots at the end."""
 
@@ -83,8 +137,10 @@ class RunConfig:
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """A built-in task (dpl datasets lists them) or a folder: class name/*.jpg, or train/ [val/] test/ of such."""
+    method: str = "dpl"
+    """How to adapt the backbone (dpl methods lists the ways); each has settings of its own, see --method NAME --help."""
     preset: PresetName = "default"
-    """Where the other settings start from: tuned for few shots on the embedded backbone, or the authors' release."""
+    """Where the other settings start from: ours for few shots on the embedded backbone, or those that its authors published."""
     backbone: str = "tiny"
     """tiny (embedded), a checkpoint folder, or a Hugging Face id such as openai/clip-vit-base-patch16."""
     shots: Count = 16
@@ -92,83 +148,114 @@ class RunConfig:
     seed: int = 1
     """Decides the shots and every random draw."""
     out: Path | None = None
-    """The run folder; by default runs/TASK-SHOTSshot-seedSEED."""
+    """The run folder; by default runs/TASK[-METHOD]-SHOTSshot-seedSEED."""
     overwrite: bool = False
     """Replace the run that is in the run folder."""
     template: str | None = None
     """Text with {} for the class name; by default the task's own."""
-    augmentation: Literal["task", "protocol", "none"] = "task"
-    """Training images: as the task allows, the field's crop of 8-100 % and flip, or untouched."""
-    prompt_std: RateOrZero = 0.05
-    """Prompts start at N(0, std^2), the same in both stages."""
     strict: bool = False
     """Refuse unreadable images instead of leaving them out with a note."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the backbone's layers compute in (prompts, alphas, logits: always fp32); auto: bf16 where it is faster."""
+    """What the backbone's layers compute in (what is learned, and logits: always fp32); auto: bf16 where it is faster."""
+
+    @classmethod
+    def published(cls, shots: int) -> dict[str, Any]:
+        """The settings that the method's authors published for so many shots, where they are not the defaults here."""
+        return {}
+
+    @property
+    def optimization(self) -> Optimization | None:
+        """How the method learns by gradient descent; none: it does not."""
+        return getattr(self, "train", None)
 
 
 @dataclass(frozen=True)
-class SearchRun(RunConfig):
+class AugmentedRun(RunConfig):
+    """What every run has that looks at varied training images."""
+
+    augmentation: Literal["task", "protocol", "gentle", "none"] = "task"
+    """Training images: as the task allows; the field's crop of 8-100 % and flip; a crop of 50-100 % and flip; or untouched."""
+
+
+@dataclass(frozen=True)
+class PromptRun(AugmentedRun):
+    """What every run has that learns prompts in a layout."""
+
+    prompt_std: RateOrZero = 0.05
+    """Prompts start at N(0, std^2), the same in both stages."""
+
+
+@dataclass(frozen=True)
+class SearchRun(PromptRun):
     """Search a prompt layout."""
 
     search: SearchConfig = field(default_factory=SearchConfig)
 
+    @classmethod
+    def published(cls, shots: int) -> dict[str, Any]:
+        """As released."""
+        return {**_PAPER, "search": _PAPER_SEARCH}
+
 
 @dataclass(frozen=True)
-class TrainRun(RunConfig):
+class TrainRun(PromptRun):
     """Train prompts in a given layout, then evaluate them."""
 
     layout: str = "4"
     """A layout.json, a run folder, or one length for all layers, such as 4."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    @classmethod
+    def published(cls, shots: int) -> dict[str, Any]:
+        """As released."""
+        return {**_PAPER, "train": _PAPER_TRAIN}
+
 
 @dataclass(frozen=True)
-class FitRun(RunConfig):
+class FitRun(PromptRun):
     """The main job: search a layout, train prompts in it, evaluate, report."""
 
+    layout: str | None = None
+    """Train in this layout instead of a searched one: a layout.json, a run folder, or one length for all layers, such as 4."""
     search: SearchConfig = field(default_factory=SearchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inherit: bool = True
     """Training goes on with the prompts that the search has learned; no: it starts from fresh ones."""
 
+    @classmethod
+    def published(cls, shots: int) -> dict[str, Any]:
+        """As released."""
+        return {**_PAPER, "search": _PAPER_SEARCH, "train": _PAPER_TRAIN, "inherit": False}
 
-# The released settings (method.md): SGD, one warm-up epoch at 1e-5, batch 4, no clipping, no early stop.
-_PAPER = {"batch_size": 4, "optimizer": "sgd", "lr": 3.5e-3, "warmup_epochs": 1, "warmup_lr": 1e-5, "clip_norm": 0.0}
+
+# The released settings (method.md): SGD, one warm-up epoch at 1e-5, batch 4, no clipping, no early stop. CoOp and those after
+# it have trained so as well, with other rates, batches and epochs.
+FIELD: dict[str, Any] = {"optimizer": "sgd", "drop_last": True, "warmup_epochs": 1, "warmup_lr": 1e-5, "clip_norm": 0.0}
+_PAPER: dict[str, Any] = {"augmentation": "protocol", "prompt_std": 0.02}
 _PAPER_SEARCH = SearchConfig(
     method="mixture",
     epochs=80,
+    batch_size=4,
+    lr=3.5e-3,
     options=tuple(range(7)),
     budget=0,
     validation_batch_size=16,
     alpha_lr=3.5e-3,
     patience=0,
-    **_PAPER,
+    **FIELD,
 )
-_PAPER_TRAIN = TrainConfig(epochs=40, gates=(1.0,), **_PAPER)
+_PAPER_TRAIN = TrainConfig(epochs=40, batch_size=4, lr=3.5e-3, gates=(1.0,), **FIELD)
 
-# What a preset changes, by field; `dpl fit --preset NAME` starts from these and the other options still apply.
-PRESETS: dict[str, dict] = {
-    "default": {},
-    "paper": {
-        "augmentation": "protocol",
-        "prompt_std": 0.02,
-        "search": _PAPER_SEARCH,
-        "train": _PAPER_TRAIN,
-        "inherit": False,
-    },
-}
-
-
+PRESETS = get_args(PresetName)
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def preset(kind: type[Config], name: str, data: str) -> Config:
-    """The settings of the preset `name` for a run of this kind; the parts that it does not have are left out."""
-    fields = kind.__dataclass_fields__
-    return kind(data=data, preset=cast(PresetName, name), **{key: value for key, value in PRESETS[name].items() if key in fields})
+def preset(kind: type[Config], name: str, data: str, shots: int = 16) -> Config:
+    """The settings of the preset `name` for a run of this kind on so many shots."""
+    changes = kind.published(shots) if name == "paper" else {}
+    return kind(data=data, preset=cast(PresetName, name), shots=shots, **changes)
 
 
 def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -183,6 +270,8 @@ def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
         raise DplError(f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
     if isinstance(config, SearchRun | FitRun):
         check_options(config.search.options)
+    if isinstance(config.optimization, Training) and len(config.optimization.aggregate or (0, 0)) != 2:
+        raise DplError("--train.aggregate: takes two numbers, where the weights peak and their standard deviation, or none")
     if config.template is not None and config.template.count("{}") != 1:
         raise DplError(f"--template {config.template!r}: must have one {{}} for the class name")
     return config
@@ -195,8 +284,9 @@ def checked(config: Config) -> Config:
 
 def command(kind: str, config: RunConfig) -> str:
     """The command line that repeats a run: what differs from its preset, ready for a shell."""
-    words = ["dpl", kind, config.data, *_differences(config, preset(type(config), config.preset, config.data))]
-    return shlex.join(words)
+    base = preset(type(config), config.preset, config.data, config.shots)
+    base = replace(base, **{name: RunConfig.__dataclass_fields__[name].default for name in ("method", "preset", "shots")})
+    return shlex.join(["dpl", kind, config.data, *_differences(config, base)])
 
 
 def _differences(config: Any, base: Any, prefix: str = "--") -> list[str]:
@@ -205,8 +295,6 @@ def _differences(config: Any, base: Any, prefix: str = "--") -> list[str]:
         value, name = getattr(config, entry.name), prefix + entry.name.replace("_", "-")
         if is_dataclass(value):
             words += _differences(value, getattr(base, entry.name), f"{name}.")
-        elif entry.name == "preset" and value != "default":
-            words += [name, value]
         elif value is False and getattr(base, entry.name):
             words.append(f"--no-{name.removeprefix('--')}")
         elif value != getattr(base, entry.name):

@@ -1,61 +1,56 @@
-"""A whole run, from data to a run folder: search, train, evaluate, report, whichever its kind has."""
+"""A whole run, from data to a run folder: the method starts (DPL searches), trains, is evaluated and reported on."""
 
 import shutil
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dpl.backbones.loading import Backbone, load_backbone
-from dpl.classifier import Classifier, ZeroShot, sentences
-from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, checked
-from dpl.data.fewshot import FewShot, sample
+from dpl.backbones.loading import load_backbone
+from dpl.classifier import ZeroShot, sentences
+from dpl.config import AugmentedRun, FitRun, RunConfig, SearchRun, TrainRun, checked
+from dpl.data.fewshot import sample
 from dpl.data.task import BUILTIN, Augmentation, Task, load_task
 from dpl.errors import DplError
 from dpl.evaluate import ClassFeatures, evaluate_side_by_side
 from dpl.files import write_json
-from dpl.prompts.layout import PromptLayout
+from dpl.methods import method_row
+from dpl.methods.method import Inputs, Method
 from dpl.reports.html import write_report
 from dpl.runs import (
     check_backbone,
     check_new,
     create,
-    found_prompts,
-    is_run,
     item_names,
     read_config,
     save_class_features,
-    save_found_prompts,
     save_layout,
-    save_prompts,
+    save_parameters,
     settings_of,
 )
-from dpl.search import search_layout
-from dpl.stage import OnStep, Stage
-from dpl.train import train_prompts
+from dpl.stage import OnStep, Stage, read_history
+from dpl.train import train
 
-AUGMENTATIONS = {"protocol": Augmentation((0.08, 1.0), flip=True), "none": Augmentation((1.0, 1.0), flip=False)}
+AUGMENTATIONS = {
+    "protocol": Augmentation((0.08, 1.0), flip=True),
+    "gentle": Augmentation((0.5, 1.0), flip=True),
+    "none": Augmentation((1.0, 1.0), flip=False),
+}
 
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Inputs:
-    task: Task
-    shots: FewShot
-    backbone: Backbone
 
 
 def fit(config: RunConfig, on_step: OnStep | None = None, say: Say = lambda _: None) -> Path:
     """Does the run that `config` describes and returns its folder; bad input raises `DplError` before anything is written.
 
-    A `FitRun` searches and trains, a `SearchRun` only searches, a `TrainRun` trains in its given layout.
+    Its method decides what that is; a `SearchRun` is over when the layout is found.
     """
     config = _with_full_paths(checked(config))
     run = config.out or default_folder(config)
     check_new(run, config.overwrite)
-    inputs = _load(config)
-    _given_layout(config, inputs.backbone)
+    method, inputs = method_row(config.method).load(), _load(config)
+    method.check(config, inputs)
     for note in (*inputs.task.notes, *inputs.shots.notes):
         say(note)
     create(run, config, inputs.task, inputs.shots, inputs.backbone)
@@ -79,81 +74,62 @@ def resume(run: Path, on_step: OnStep | None = None, say: Say = lambda _: None) 
 
 
 def default_folder(config: RunConfig) -> Path:
-    """runs/TASK-SHOTSshot-seedSEED."""
-    return Path("runs") / f"{Path(config.data).resolve().name}-{config.shots}shot-seed{config.seed}"
+    """runs/TASK-SHOTSshot-seedSEED, with the method behind the task if it is another than dpl."""
+    task = Path(config.data).resolve().name
+    return Path("runs") / f"{task}{'' if config.method == 'dpl' else f'-{config.method}'}-{config.shots}shot-seed{config.seed}"
 
 
 def _with_full_paths(config: RunConfig) -> RunConfig:
     """Folders by their full paths, so that the run can go on from anywhere."""
     if config.data not in BUILTIN and Path(config.data).exists():
         config = replace(config, data=str(Path(config.data).resolve()))
-    if isinstance(config, TrainRun) and Path(config.layout).exists():
+    if isinstance(config, TrainRun | FitRun) and config.layout and Path(config.layout).exists():
         config = replace(config, layout=str(Path(config.layout).resolve()))
     return config
 
 
-def _load(config: RunConfig) -> _Inputs:
+def _load(config: RunConfig) -> Inputs:
     task = load_task(config.data, strict=config.strict)
     if config.template:
         task = replace(task, templates=(config.template, *task.templates[1:]))
-    if config.augmentation != "task":
+    if isinstance(config, AugmentedRun) and config.augmentation != "task":
         task = replace(task, augmentation=AUGMENTATIONS[config.augmentation])
     shots = sample(task, config.shots, config.seed)
     backbone = load_backbone(config.backbone, config.device, config.precision)
     for template in task.templates:  # a text that is too long is bad input too: say so before anything is written
         backbone.tokenize(sentences(template, task.class_names))
-    return _Inputs(task, shots, backbone)
+    return Inputs(backbone, task, shots)
 
 
-def _given_layout(config: RunConfig, backbone: Backbone) -> PromptLayout | None:
-    """The layout that a `TrainRun` names: a file, a run folder, or one length for all layers."""
-    if not isinstance(config, TrainRun):
-        return None
-    given = config.layout
-    if given.isdecimal():
-        return PromptLayout.uniform(int(given), backbone.image.depth, backbone.text.depth)
-    path = Path(given)
-    layout = PromptLayout.load(path / "layout.json" if is_run(path) else path)
-    if (len(layout.image), len(layout.text)) != (backbone.image.depth, backbone.text.depth):
-        raise DplError(
-            f"{given}: a layout of {len(layout.image)} image and {len(layout.text)} text layers does not fit {backbone.name},"
-            f" which has {backbone.image.depth} and {backbone.text.depth}"
-        )
-    return layout
-
-
-def _go_on(run: Path, config: RunConfig, inputs: _Inputs, on_step: OnStep | None, say: Say) -> Path:
+def _go_on(run: Path, config: RunConfig, inputs: Inputs, on_step: OnStep | None, say: Say) -> Path:
     """All that is left to do in `run`; every part can be done again after a kill."""
-    task, shots, backbone = inputs.task, inputs.shots, inputs.backbone
-    shared: dict[str, Any] = {"prompt_std": config.prompt_std, "seed": config.seed}
-    layout = _given_layout(config, backbone)
-    if layout is None and (run / "layout.json").exists():
-        layout = PromptLayout.load(run / "layout.json")
-    if layout is None and isinstance(config, SearchRun | FitRun):
-        found = search_layout(backbone, task, shots, config.search, stage=Stage("search", run, on_step), **shared)
-        layout = found.layout
-        save_found_prompts(run, found.prompts)  # before the layout: where that is, the search is over
-    assert layout is not None  # every kind of run has one now
-    save_layout(run, layout)
-    if isinstance(config, TrainRun | FitRun):
-        start = found_prompts(run) if isinstance(config, FitRun) and config.inherit else None
-        stage = Stage("train", run, on_step)
-        model = train_prompts(backbone, task, shots, layout, config.train, start=start, stage=stage, **shared)
-        save_prompts(run, model)
+    begun, before = time.perf_counter(), sum(record["seconds"] for record in read_history(run))
+    model = method_row(config.method).load().start(config, inputs, run, on_step)
+    save_layout(run, model.layout)
+    if not isinstance(config, SearchRun):
+        train(model, inputs, config.optimization, config.seed, Stage("train", run, on_step))
+        save_parameters(run, model)
+        seconds = before + time.perf_counter() - begun
         class_features = save_class_features(run, model)
-        write_json(run / "metrics.json", metrics(model, class_features, task, config, on_step))
+        write_json(run / "metrics.json", metrics(model, class_features, inputs.task, config, seconds, on_step))
     write_report(run)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     return run
 
 
 def metrics(
-    model: Classifier, class_features: ClassFeatures, task: Task, config: RunConfig, on_step: OnStep | None = None
+    model: Method,
+    class_features: ClassFeatures,
+    task: Task,
+    config: RunConfig,
+    seconds: float,
+    on_step: OnStep | None = None,
 ) -> dict[str, Any]:
-    """What metrics.json holds: accuracies (0-1) of the tuned and the frozen model on the test images, and the sizes."""
+    """What metrics.json holds: accuracies (0-1) of the tuned and the frozen model on the test images, sizes, and seconds."""
     frozen = [ZeroShot(model.backbone, task.class_names, templates) for templates in (task.templates[:1], task.templates)]
     tuned, plain, ensemble = evaluate_side_by_side([model, *frozen], task.test, on_step, {model: class_features})
     return {
+        "method": model.name,
         "accuracy": tuned.accuracy,
         "accuracy_interval": tuned.interval,
         "zero_shot_accuracy": plain.accuracy,
@@ -165,7 +141,8 @@ def metrics(
         "seed": config.seed,
         "test_images": len(task.test),
         "layout_tokens": model.layout.tokens,
-        "gate": model.gate,
+        **model.scalars,
+        "seconds": round(seconds, 3),
         "trainable_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "per_class": [
             {

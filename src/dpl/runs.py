@@ -12,30 +12,42 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from dpl.backbones.loading import Backbone, PrecisionChoice, load_backbone
-from dpl.classifier import Classifier
-from dpl.config import FitRun, RunConfig, SearchRun, TrainRun, command, from_dict
+from dpl.config import RunConfig, SearchRun, TrainRun, command, from_dict
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Item, Task
 from dpl.errors import DplError
 from dpl.files import read_json, write_bytes, write_json, write_text
+from dpl.methods import method_row
+from dpl.methods.method import Method
 from dpl.prompts.layout import PromptLayout
 
-KINDS: dict[str, type[RunConfig]] = {"fit": FitRun, "search": SearchRun, "train": TrainRun}
+_DPL_ONLY: dict[str, type[RunConfig]] = {"search": SearchRun, "train": TrainRun}
+KINDS = ("fit", *_DPL_ONLY)
+_PARAMETERS = "prompts.safetensors"
 _FOUND = Path("checkpoint", "found.safetensors")
 _FILES = (
     "layout.json",
-    "prompts.safetensors",
+    _PARAMETERS,
     "class_features.safetensors",
     "metrics.json",
     "history.jsonl",
     "report.html",
     "config.json",
 )
+
+
+def run_settings(kind: str, method: str) -> type[RunConfig]:
+    """The settings of a run of `kind`, one of `KINDS`; `DplError` where the method has no such run."""
+    row = method_row(method)
+    if kind in _DPL_ONLY and method != "dpl":
+        raise DplError(f"dpl {kind} is for the method dpl; use dpl fit --method {method}")
+    return _DPL_ONLY.get(kind) or row.run()
 
 
 def check_new(run: Path, overwrite: bool) -> None:
@@ -70,11 +82,11 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
     for name in _FILES:
         (run / name).unlink(missing_ok=True)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
-    kind = next(kind for kind, cls in KINDS.items() if type(config) is cls)
+    kind = next((kind for kind, cls in _DPL_ONLY.items() if type(config) is cls), "fit")
     write_json(
         run / "config.json",
         {
-            **_describe(backbone, task.name, task.class_names, task.templates),
+            **_describe(backbone, config.method, task.name, task.class_names, task.templates),
             "kind": kind,
             "data": config.data,
             "test_images": len(task.test),
@@ -86,10 +98,11 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
     )
 
 
-def _describe(backbone: Backbone, task: str, class_names: Sequence[str], templates: Sequence[str]) -> dict[str, Any]:
+def _describe(backbone: Backbone, method: str, task: str, class_names: Sequence[str], templates: Sequence[str]) -> dict[str, Any]:
     """The part of config.json that `load_run` needs."""
     return {
         "dpl": version("differentiable-prompt-learning"),
+        "method": method,
         "task": {"name": task, "class_names": class_names, "templates": templates},
         "backbone": {
             "name": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
@@ -121,7 +134,7 @@ def settings_of(run: Path) -> RunConfig:
     config = read_config(run)
     if config.get("kind") not in KINDS or "settings" not in config:
         raise DplError(f"{run}: was not made by dpl fit, search or train; there is nothing to go on with")
-    return from_dict(KINDS[config["kind"]], config["settings"])
+    return from_dict(run_settings(config["kind"], config["method"]), config["settings"])
 
 
 def check_backbone(run: Path, backbone: Backbone) -> None:
@@ -131,17 +144,17 @@ def check_backbone(run: Path, backbone: Backbone) -> None:
         raise DplError(f"{run}: was made with backbone {made_with['name']}, whose weights differ from those of {backbone.name}")
 
 
-def save_run(run: Path | str, model: Classifier) -> None:
-    """Writes a trained classifier as a run folder that `load_run` and `dpl predict` read: classes, layout, prompts.
+def save_run(run: Path | str, model: Method) -> None:
+    """Writes a trained method as a run folder that `load_run` and `dpl predict` read: classes, layout, parameters.
 
     Raises `DplError` where `run` holds anything already.
     """
     run = Path(run)
     check_new(run, overwrite=False)
     run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", _describe(model.backbone, run.name, model.class_names, [model.template]))
+    write_json(run / "config.json", _describe(model.backbone, model.name, run.name, model.class_names, model.templates))
     save_layout(run, model.layout)
-    save_prompts(run, model)
+    save_parameters(run, model)
     save_class_features(run, model)
 
 
@@ -161,14 +174,16 @@ def found_prompts(run: Path) -> dict[str, Tensor]:
     return load_file(run / _FOUND)
 
 
-def save_prompts(run: Path, model: Classifier) -> None:
-    """Writes prompts.safetensors: the learned parameters only, and the gate in its header."""
+def save_parameters(run: Path, model: Method) -> None:
+    """Writes prompts.safetensors: the learned parameters only, and in its header the design and single numbers as JSON."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    write_bytes(run / "prompts.safetensors", save(tensors, metadata={"gate": str(model.gate)}))
+    design = asdict(model.design) if model.design else {}
+    header = {"method": model.name, "design": json.dumps(design), "scalars": json.dumps(dict(model.scalars))}
+    write_bytes(run / _PARAMETERS, save(tensors, metadata=header))
 
 
 @torch.no_grad()
-def save_class_features(run: Path, model: Classifier) -> Float[Tensor, "classes dim"]:
+def save_class_features(run: Path, model: Method) -> Float[Tensor, "classes dim"]:
     """Computes the class embeddings and writes them to class_features.safetensors, beside what they were computed from."""
     features = model.text_features()
     tensors = {"class_features": features.cpu().contiguous()}
@@ -177,7 +192,7 @@ def save_class_features(run: Path, model: Classifier) -> Float[Tensor, "classes 
 
 
 @torch.no_grad()
-def class_features(run: Path, model: Classifier) -> Float[Tensor, "classes dim"]:
+def class_features(run: Path, model: Method) -> Float[Tensor, "classes dim"]:
     """The class embeddings of `run`, as stored; computed where there are none, or not of these prompts, classes and backbone."""
     try:
         with safe_open(run / "class_features.safetensors", framework="pt") as file:
@@ -188,34 +203,33 @@ def class_features(run: Path, model: Classifier) -> Float[Tensor, "classes dim"]
     return model.text_features()
 
 
-def _sources(run: Path, model: Classifier) -> str:
+def _sources(run: Path, model: Method) -> str:
     """SHA-256 of what the class embeddings are of; those computed in another precision are taken as they are."""
-    digest = hashlib.sha256((run / "prompts.safetensors").read_bytes())
-    digest.update(json.dumps([model.class_names, model.template, model.backbone.fingerprint]).encode())
+    digest = hashlib.sha256((run / _PARAMETERS).read_bytes())
+    digest.update(json.dumps([model.class_names, model.templates, model.backbone.fingerprint]).encode())
     return digest.hexdigest()
 
 
-def load_run(
-    run: Path | str, backbone: str | None = None, device: str = "auto", precision: PrecisionChoice = "auto"
-) -> Classifier:
-    """The trained classifier of a run folder; needs the folder and the backbone only.
+def load_run(run: Path | str, backbone: str | None = None, device: str = "auto", precision: PrecisionChoice = "auto") -> Method:
+    """The trained method of a run folder; needs the folder and the backbone only.
 
     `backbone` says where the backbone is now, if it moved. Raises `DplError` where the run is not trained (yet), is no run,
     or was made with another backbone.
     """
     run = Path(run)
     config = read_config(run)
-    if not (run / "prompts.safetensors").is_file():
+    if not (run / _PARAMETERS).is_file():
         raise DplError(f"{run}: has no trained prompts; finish it with dpl fit --resume {run}, or use dpl train")
     loaded = load_backbone(backbone or config["backbone"]["name"], device, precision)
     check_backbone(run, loaded)
-    layout = PromptLayout.load(run / "layout.json")
-    task = config["task"]
-    model = Classifier.fixed(loaded, task["class_names"], task["templates"][0], layout, std=0.0, seed=0)
     try:
-        model.load_state_dict(load_file(run / "prompts.safetensors"))
-        with safe_open(run / "prompts.safetensors", framework="pt") as file:
-            model.gate = float((file.metadata() or {}).get("gate", 1.0))
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise DplError(f"{run}/prompts.safetensors: does not fit the run ({str(error).splitlines()[0]})") from None
+        with safe_open(run / _PARAMETERS, framework="pt") as file:
+            header = file.metadata() or {}
+        method, task = method_row(header["method"]).load(), config["task"]
+        design = TypeAdapter(method.Design).validate_json(header["design"])
+        model = method(loaded, task["class_names"], task["templates"], design)
+        model.load_state_dict(load_file(run / _PARAMETERS))
+        model.scalars = json.loads(header["scalars"])
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise DplError(f"{run / _PARAMETERS}: does not fit the run ({str(error).splitlines()[0]})") from None
     return model.eval()

@@ -31,9 +31,9 @@ class Stage:
         self._earlier: list[dict[str, Any]] = []  # records of the stages before
         self._sums: dict[str, float] = {}
 
-    def begin(self, module: nn.Module, optimizers: Mapping[str, Optimizer], epochs: int, steps: int) -> None:
-        """Starts from the beginning, or from the checkpoint of this stage: module and optimisers are then as saved."""
-        self._module, self._optimizers, self._epochs, self._steps = module, optimizers, epochs, steps
+    def begin(self, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer], epochs: int, steps: int) -> None:
+        """Starts from the beginning, or from the checkpoint of this stage: modules and optimisers are then as saved."""
+        self._modules, self._optimizers, self._epochs, self._steps = modules, optimizers, epochs, steps
         self._clock = time.perf_counter()
         if self._run is None or self._checkpoint is None:
             return
@@ -41,7 +41,7 @@ class Stage:
         self._earlier = [record for record in records if record["stage"] != self.name]
         progress = self._checkpoint.progress()
         if progress and progress["stage"] == self.name:
-            self._checkpoint.load(module, optimizers)
+            self._checkpoint.load(modules, optimizers)
             self.epoch, self.step, self._sums = progress["epoch"], progress["step"], progress["sums"]
             mine = [record for record in records if record["stage"] == self.name]
             self.history = [record for record in mine if record["epoch"] < self.epoch]
@@ -78,7 +78,7 @@ class Stage:
     def _save(self, durable: bool = False) -> None:
         if self._checkpoint:
             progress = {"stage": self.name, "epoch": self.epoch, "step": self.step, "sums": self._sums}
-            self._checkpoint.save(progress, self._module, self._optimizers, durable=durable)
+            self._checkpoint.save(progress, self._modules, self._optimizers, durable=durable)
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:

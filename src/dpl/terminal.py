@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dpl.files import read_json
 
-NAMES = {"search": "searching a layout", "train": "training prompts", "evaluate": "evaluating"}
+NAMES = {"search": "searching a layout", "train": "training", "evaluate": "evaluating"}
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
@@ -71,7 +71,7 @@ def summary(run: Path) -> None:
         metrics = read_json(run / "metrics.json")
         _add_accuracies(table, metrics)
         table.add_row("trainable", f"{metrics['trainable_parameters']:,} parameters in {metrics['layout_tokens']} prompt tokens")
-        if metrics["gate"] != 1:
+        if metrics.get("gate", 1) != 1:
             table.add_row("gate", f"{metrics['gate']:g}  (1: prompts as trained, 0: zero-shot; chosen on the validation shots)")
     for branch, lengths in layout.items():
         table.add_row(f"{branch} layout", f"{' '.join(map(str, lengths))}   {_bars(lengths)}")
@@ -113,6 +113,21 @@ def print_predictions(rows: Sequence[Mapping[str, Any]]) -> None:
         cells = [cell for best in row["classes"] for cell in (Text(best["name"]), f"{best['probability']:.1%}")]
         table.add_row(Text(row["image"]), *cells)
     _print(table)
+
+
+def print_methods() -> None:
+    """The methods, with a line of what each learns."""
+    from dpl.methods import METHODS
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("method", "what is learned"):
+        table.add_column(column)
+    for name, row in METHODS.items():
+        table.add_row(name, row.summary)
+    _print(table)
+    print(
+        "\ndpl fit DATA --method NAME; --method NAME --help shows its settings, --preset paper takes those its authors published."
+    )
 
 
 def print_datasets() -> None:

@@ -7,6 +7,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from dpl.backbones.loading import Backbone
+from dpl.config import Optimization
 from dpl.data.ahead import while_computing
 from dpl.data.resample import to_device
 from dpl.data.task import Augmentation, Item
@@ -17,7 +18,7 @@ Batch = tuple[int, UInt8[Tensor, "images 3 size size"], Int[Tensor, "images"]]
 
 
 class TrainingBatches:
-    """Every item once per epoch, in batches of at most `batch_size`, on the backbone's device.
+    """Every item once per epoch, in batches of at most `config.batch_size`, on the backbone's device.
 
     Order and augmentation depend on seed, stage, epoch and step only, so an epoch can begin at any step.
     """
@@ -27,18 +28,20 @@ class TrainingBatches:
         items: Sequence[Item],
         backbone: Backbone,
         augmentation: Augmentation,
-        batch_size: int,
+        config: Optimization,
         seed: int,
         stage: str,
     ) -> None:
         self._images = ImageStore(items, backbone.image_size, augmentation, backbone.device)
         self._labels = torch.tensor([item.label for item in items])
         self._size, self._device, self._augmentation = backbone.image_size, backbone.device, augmentation
-        self._batch_size, self._seed, self._stage = batch_size, seed, stage
+        self._batch_size, self._seed, self._stage = config.batch_size, seed, stage
+        self._drop_last = config.drop_last and len(items) >= config.batch_size
 
     def __len__(self) -> int:
         """Steps per epoch."""
-        return -(-len(self._images) // self._batch_size)
+        whole, rest = divmod(len(self._images), self._batch_size)
+        return whole + (rest > 0 and not self._drop_last)
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from step `first`: (step, pixels, labels).

@@ -67,7 +67,7 @@ def search_layout(
     if not shots.val:
         raise DplError(f"{task.name}: no validation images, by which the search judges layouts")
     method = METHODS[config.method](backbone, task, config, prompt_std, seed)
-    training = TrainingBatches(shots.train, backbone, task.augmentation, config.batch_size, seed, stage.name)
+    training = TrainingBatches(shots.train, backbone, task.augmentation, config, seed, stage.name)
     labels = torch.tensor([item.label for item in shots.val], device=backbone.device)
     validation = Validation(
         decode(shots.val, backbone.image_size).to(backbone.device), labels, config.validation_batch_size, seed
@@ -77,7 +77,7 @@ def search_layout(
     def best_layout() -> PromptLayout:
         return PromptLayout.from_scores(*method.scores(), config.options, budget)
 
-    stage.begin(method.model, method.optimizers, config.epochs, len(training))
+    stage.begin({"model": method.model}, method.optimizers, config.epochs, len(training))
     with method.model.attached():
         while stage.epoch < config.epochs and not settled(stage.history, config.patience):
             rate = learning_rate(config, stage.epoch)

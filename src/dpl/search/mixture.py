@@ -12,7 +12,7 @@ from dpl.classifier import Classifier
 from dpl.config import SearchConfig
 from dpl.convergence import alpha_difference, dominants
 from dpl.data.task import Task
-from dpl.optimization import descend, frozen, parameters_of, prompt_optimizer
+from dpl.optimization import descend, frozen, make_optimizer, parameters_of
 from dpl.prompts.modules import MixtureLayer
 from dpl.search.method import Batch, Scores, SearchMethod, Validation
 
@@ -25,7 +25,7 @@ class MixtureSearch(SearchMethod):
         self.model = Classifier.mixture(backbone, task.class_names, task.templates[0], config.options, prompt_std, seed)
         self._layers = [*self.model.image.layers, *self.model.text.layers]
         self._alphas = Adam([layer.alphas for layer in self._layers], lr=config.alpha_lr, betas=(0.5, 0.999))
-        self._prompts = prompt_optimizer(config, [layer.prompts for layer in self._layers])
+        self._prompts = make_optimizer(config, [layer.prompts for layer in self._layers])
         self.optimizers = {"alphas": self._alphas, "prompts": self._prompts}
         self._first = self._matrices()
 

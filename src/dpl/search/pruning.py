@@ -19,7 +19,7 @@ from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier
 from dpl.config import SearchConfig
 from dpl.data.task import Task
-from dpl.optimization import descend, prompt_optimizer
+from dpl.optimization import descend, make_optimizer
 from dpl.prompts.layout import check_options
 from dpl.prompts.modules import PrunableLayer, PrunablePrompts
 from dpl.search.method import Batch, Scores, SearchMethod, Validation
@@ -35,7 +35,7 @@ class PruningSearch(SearchMethod):
         longest = check_options(config.options)[-1]
         self.model = Classifier.prunable(backbone, task.class_names, task.templates[0], longest, prompt_std, seed)
         self._layers = [*self.model.image.layers, *self.model.text.layers]
-        self._prompts = prompt_optimizer(config, [layer.prompts for layer in self._layers])
+        self._prompts = make_optimizer(config, [layer.prompts for layer in self._layers])
         self.optimizers = {"prompts": self._prompts}
 
     def step(self, training: Batch, validation: Validation, epoch: int, step: int, where: str) -> dict[str, float]:
