@@ -16,7 +16,7 @@ branch of the teacher every time, multiplies the distillation by 0, and has the 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,12 +29,12 @@ from benchmarks.floors import Floor
 from benchmarks.naive import NaiveClassifier
 from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier, ClipClassifier, ZeroShot
-from dpl.config import PRESETS, SearchConfig, TrainConfig
-from dpl.optimization import descend, prompt_optimizer
+from dpl.config import FitRun, preset
+from dpl.optimization import descend, make_optimizer
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.regularization import distillation
 from dpl.search.mixture import bilevel_step
-from dpl.train import distillation
 
 Stage = Literal["search", "train"]
 Subject = Literal["naive", "eager", "ours", "plain", "ideal"]
@@ -42,8 +42,8 @@ SUBJECTS: tuple[Subject, ...] = ("naive", "ours", "plain", "ideal")  # measured 
 PAPERS: tuple[Subject, ...] = ("naive", "eager")
 VALIDATION, TRAIN = 16, 4  # images of a batch
 PROMPT_STD = 0.02
-_SEARCH = cast(SearchConfig, PRESETS["paper"]["search"])
-_TRAIN = cast(TrainConfig, PRESETS["paper"]["train"])
+_PAPER = preset(FitRun, "paper", "")
+_SEARCH, _TRAIN = _PAPER.search, _PAPER.train
 
 Batch = tuple[Tensor, Tensor]
 Prompted = Any
@@ -119,8 +119,8 @@ def make_optimizers(model: Prompted) -> list[Optimizer]:
     """The paper's: Adam for the alphas, if there are any, then SGD for the prompts."""
     alphas, prompts = alphas_of(model), prompts_of(model)
     if not alphas:
-        return [prompt_optimizer(_TRAIN, prompts)]
-    return [Adam(alphas, lr=_SEARCH.alpha_lr, betas=(0.5, 0.999)), prompt_optimizer(_SEARCH, prompts)]
+        return [make_optimizer(_TRAIN, prompts)]
+    return [Adam(alphas, lr=_SEARCH.alpha_lr, betas=(0.5, 0.999)), make_optimizer(_SEARCH, prompts)]
 
 
 def _search_step(model: Prompted, optimizers: Sequence[Optimizer], batches: Sequence[Batch]) -> float:

@@ -26,13 +26,13 @@ def _step(module: nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> Non
 def test_going_on_from_a_checkpoint_gives_the_same_bits(tmp_path: Path, kind: str):
     module, optimizer = _training(kind)
     _step(module, optimizer, 1)
-    Checkpoint(tmp_path / "checkpoint").save({"step": 1, "sums": {"loss": 0.1 + 0.2}}, module, {"prompts": optimizer})
+    Checkpoint(tmp_path / "checkpoint").save({"step": 1, "sums": {"loss": 0.1 + 0.2}}, {"model": module}, {"prompts": optimizer})
     _step(module, optimizer, 2)
 
     other, again = _training(kind)
     checkpoint = Checkpoint(tmp_path / "checkpoint")
     assert checkpoint.progress() == {"step": 1, "sums": {"loss": 0.1 + 0.2}}
-    checkpoint.load(other, {"prompts": again})
+    checkpoint.load({"model": other}, {"prompts": again})
     _step(other, again, 2)
     assert torch.equal(module.weight, other.weight) and torch.equal(module.bias, other.bias)
 

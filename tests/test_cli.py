@@ -46,7 +46,7 @@ def test_every_command_explains_itself(capsys, command: str):
 
 def test_every_option_of_fit_has_help(capsys):
     output = " ".join(run(capsys, "fit", "--help")[1].replace("│", " ").split())
-    for words in ("Training images per class", "the authors' release", "Learning rate of the alphas", "no teacher", "DATA"):
+    for words in ("Training images per class", "its authors published", "Learning rate of the alphas", "zero-shot teacher", "DATA"):
         assert words in output
 
 

@@ -16,7 +16,7 @@ import pytest
 from dpl import DplError, FitRun, SearchConfig, TrainConfig, fit
 from dpl.pipeline import resume
 
-RESULTS = ("class_features.safetensors", "layout.json", "metrics.json", "prompts.safetensors")
+RESULTS = ("class_features.safetensors", "layout.json", "prompts.safetensors")
 
 
 class Killed(BaseException):
@@ -38,7 +38,10 @@ def _outcome(run: Path) -> dict:
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     for record in history:
         del record["seconds"]
-    return {name: (run / name).read_bytes() for name in RESULTS} | {"history": history}
+    metrics = json.loads((run / "metrics.json").read_text())
+    for cost in ("seconds", "peak_memory_bytes"):
+        metrics.pop(cost, None)
+    return {name: (run / name).read_bytes() for name in RESULTS} | {"history": history, "metrics": metrics}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,7 @@ def test_a_run_goes_on_in_the_precision_that_auto_meant_when_it_began(images, ch
 def test_a_finished_run_stays_as_it_is(images, checkpoint, tmp_path, uninterrupted):
     run = fit(_settings(images, checkpoint, tmp_path / "run"))
     times = {path: path.stat().st_mtime_ns for path in run.iterdir()}
-    assert sorted(path.name for path in times) == sorted(["config.json", "history.jsonl", "report.html", *RESULTS])
+    assert sorted(path.name for path in times) == sorted(["config.json", "history.jsonl", "metrics.json", "report.html", *RESULTS])
     said = []
     assert resume(run, say=said.append) == run
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == times and "finished already" in said[-1]

@@ -10,17 +10,17 @@ import torch
 
 import dpl
 from dpl.classifier import Classifier
-from dpl.config import PRESETS, SearchConfig
+from dpl.config import SearchConfig, SearchRun, preset
 from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.data.transforms import decode
-from dpl.optimization import learning_rate, prompt_optimizer, set_learning_rate
+from dpl.optimization import learning_rate, make_optimizer, set_learning_rate
 from dpl.rng import generator
 from dpl.search.mixture import bilevel_step
 
 RELEASED_STD = 1.0
-CONFIG: SearchConfig = PRESETS["paper"]["search"]
+CONFIG: SearchConfig = preset(SearchRun, "paper", "").search
 
 
 def search_as_released(backbone: dpl.Backbone, task: Task, shots: FewShot, seed: int) -> dpl.PromptLayout:
@@ -31,8 +31,8 @@ def search_as_released(backbone: dpl.Backbone, task: Task, shots: FewShot, seed:
             layer.prompts.uniform_(generator=generator(seed, "released", index))
     layers = [*model.image.layers, *model.text.layers]
     on_alphas = torch.optim.Adam([layer.alphas for layer in layers], lr=CONFIG.alpha_lr, betas=(0.5, 0.999))
-    on_prompts = prompt_optimizer(CONFIG, [layer.prompts for layer in layers])
-    training = TrainingBatches(shots.train, backbone, task.augmentation, CONFIG.batch_size, seed, "search")
+    on_prompts = make_optimizer(CONFIG, [layer.prompts for layer in layers])
+    training = TrainingBatches(shots.train, backbone, task.augmentation, CONFIG, seed, "search")
     first = shots.val[: CONFIG.validation_batch_size]
     validation = decode(first, backbone.image_size), torch.tensor([item.label for item in first])
     for epoch in range(CONFIG.epochs):

@@ -76,6 +76,8 @@ class Training(Optimization):
 
     epochs: Count = 27
     """Passes over the training shots; by default as many as DPL's search and training have together."""
+    steps: Count | None = None
+    """Steps in all, in place of the epochs: as many whole epochs as have them."""
     regularizer: Annotated[RegularizerName, tyro.conf.arg(aliases=["--regularizer"])] = "none"
     """What is added to cross entropy, with its authors' weights; the settings below change single ones."""
     distill: Annotated[RateOrZero | None, tyro.conf.arg(aliases=["--distill"])] = None
@@ -296,7 +298,7 @@ def _differences(config: Any, base: Any, prefix: str = "--") -> list[str]:
         if is_dataclass(value):
             words += _differences(value, getattr(base, entry.name), f"{name}.")
         elif value is False and getattr(base, entry.name):
-            words.append(f"--no-{name.removeprefix('--')}")
+            words.append(f"{prefix}no-{name.removeprefix(prefix)}")
         elif value != getattr(base, entry.name):
             given = () if value is True else value if isinstance(value, tuple) else (value,)
             words += [name, *map(str, given)]

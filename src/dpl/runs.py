@@ -175,11 +175,12 @@ def found_prompts(run: Path) -> dict[str, Tensor]:
 
 
 def save_parameters(run: Path, model: Method) -> None:
-    """Writes prompts.safetensors: the learned parameters only, and in its header the design and single numbers as JSON."""
+    """Writes prompts.safetensors: the learned parameters only, and in its header, as JSON, how the method is built again."""
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     design = asdict(model.design) if model.design else {}
-    header = {"method": model.name, "design": json.dumps(design), "scalars": json.dumps(dict(model.scalars))}
-    write_bytes(run / _PARAMETERS, save(tensors, metadata=header))
+    header = {"method": model.name, "design": design, "scalars": dict(model.scalars)}
+    # One entry: safetensors writes several in an order that changes from process to process.
+    write_bytes(run / _PARAMETERS, save(tensors, metadata={"dpl": json.dumps(header)}))
 
 
 @torch.no_grad()
@@ -224,12 +225,14 @@ def load_run(run: Path | str, backbone: str | None = None, device: str = "auto",
     check_backbone(run, loaded)
     try:
         with safe_open(run / _PARAMETERS, framework="pt") as file:
-            header = file.metadata() or {}
+            header = json.loads((file.metadata() or {})["dpl"])
         method, task = method_row(header["method"]).load(), config["task"]
-        design = TypeAdapter(method.Design).validate_json(header["design"])
+        design = TypeAdapter(method.Design).validate_python(header["design"])
         model = method(loaded, task["class_names"], task["templates"], design)
         model.load_state_dict(load_file(run / _PARAMETERS))
-        model.scalars = json.loads(header["scalars"])
+        model.scalars = header["scalars"]
+        if PromptLayout.load(run / "layout.json") != model.layout:
+            raise ValueError("layout.json has another layout")
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise DplError(f"{run / _PARAMETERS}: does not fit the run ({str(error).splitlines()[0]})") from None
     return model.eval()

@@ -1,7 +1,9 @@
 """The training stage, the same for every method: steps down its objective on the few shots, state saved after every step."""
 
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -30,6 +32,8 @@ def _descend(model: Method, inputs: Inputs, config: Optimization, parameters: Se
     penalties = config.penalties if isinstance(config, Training) else Penalties()
     optimizer = make_optimizer(config, parameters)
     training = TrainingBatches(inputs.shots.train, inputs.backbone, inputs.task.augmentation, config, seed, stage.name)
+    if isinstance(config, Training) and config.steps:
+        config = replace(config, epochs=math.ceil(config.steps / len(training)))
     regularizer = Regularizer.of(inputs.backbone, model.class_names, inputs.task.templates, penalties)
     aggregate = Aggregate(parameters, *penalties.aggregate, config.epochs) if penalties.aggregate else None
     modules: dict[str, nn.Module] = {"model": model}

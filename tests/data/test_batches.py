@@ -1,10 +1,13 @@
 import threading
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dpl import load_backbone, load_task, sample
+from dpl.config import Optimization
 from dpl.data.batches import TrainingBatches
 from dpl.data.task import Augmentation, Item
 from dpl.errors import DplError
@@ -19,8 +22,9 @@ def make(checkpoint: Path, images: Path):
     backbone, task = load_backbone(str(checkpoint)), load_task(str(images))
     items = sample(task, 4, 1).train
 
-    def batches(seed: int = 1, stage: str = "train") -> TrainingBatches:
-        return TrainingBatches(items, backbone, task.augmentation, 5, seed, stage)
+    def batches(seed: int = 1, stage: str = "train", **settings: Any) -> TrainingBatches:
+        config = replace(Optimization(epochs=1, batch_size=5), **settings)
+        return TrainingBatches(items, backbone, task.augmentation, config, seed, stage)
 
     return batches
 
@@ -93,12 +97,18 @@ def test_pictures_beyond_the_budget_change_nothing(make):
             assert torch.equal(pixels, same)
 
 
+def test_a_last_batch_that_is_not_full_may_be_left_out_unless_it_is_the_only_one(make):
+    kept = make(drop_last=True)
+    assert len(kept) == 2 and [len(labels) for _, _, labels in kept.epoch(0)] == [5, 5]
+    assert len(make(drop_last=True, batch_size=12)) == len(make(drop_last=True, batch_size=13)) == 1
+
+
 def test_an_unreadable_image_is_named(checkpoint: Path, images: Path, tmp_path: Path):
     backbone = load_backbone(str(checkpoint))
     good, bad = next(images.rglob("*.png")), tmp_path / "broken.png"
     bad.write_bytes(good.read_bytes()[:60])
     items = [Item(good, 0, str(index)) for index in range(11)] + [Item(bad, 0, "broken.png")]
-    batches = TrainingBatches(items, backbone, Augmentation((0.5, 1.0), True), 3, 1, "train")
+    batches = TrainingBatches(items, backbone, Augmentation((0.5, 1.0), True), Optimization(1, batch_size=3), 1, "train")
     seen = []
     with pytest.raises(DplError, match=r"broken\.png"):
         for step, *_ in batches.epoch(0):

@@ -14,7 +14,7 @@ from transformers import CLIPModel
 from dpl.backbones.branch import Branch
 from dpl.prompts.inject import attach
 from dpl.prompts.modules import FixedPrompts, PromptMixture
-from dpl.train import distillation
+from dpl.regularization import distillation
 
 from .conftest import META, Golden, clip_weight, load_golden
 

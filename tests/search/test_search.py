@@ -37,7 +37,7 @@ def test_a_mixture_search_is_the_bilevel_loop_written_out(parts: Parts):
     alphas, prompts = [layer.alphas for layer in layers], [layer.prompts for layer in layers]
     on_alphas = torch.optim.Adam(alphas, lr=CONFIG.alpha_lr, betas=(0.5, 0.999))
     on_prompts = torch.optim.AdamW(prompts, weight_decay=CONFIG.weight_decay)
-    training = TrainingBatches(shots.train, backbone, task.augmentation, CONFIG.batch_size, 7, "search")
+    training = TrainingBatches(shots.train, backbone, task.augmentation, CONFIG, 7, "search")
     validation, labels_val = decode(shots.val, backbone.image_size), torch.tensor([i.label for i in shots.val])
     for epoch in range(CONFIG.epochs):
         on_prompts.param_groups[0]["lr"] = learning_rate(CONFIG, epoch)
@@ -77,7 +77,7 @@ def test_a_pruning_search_is_training_and_the_removal_of_what_matters_least(part
     layers = [*model.image.layers, *model.text.layers]
     prompts = [layer.prompts for layer in layers]
     on_prompts = torch.optim.AdamW(prompts, weight_decay=PRUNING.weight_decay)
-    training = TrainingBatches(shots.train, backbone, task.augmentation, PRUNING.batch_size, 7, "search")
+    training = TrainingBatches(shots.train, backbone, task.augmentation, PRUNING, 7, "search")
     for epoch in range(PRUNING.epochs):
         on_prompts.param_groups[0]["lr"] = learning_rate(PRUNING, epoch)
         for _, pixels, labels in training.epoch(epoch):

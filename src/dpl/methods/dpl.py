@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 
@@ -52,7 +52,7 @@ class Dpl(Classifier[FixedPrompts], Method):
         _given_layout(config, inputs.backbone)
 
     @classmethod
-    def start(cls, config: Any, inputs: Inputs, run: Path | None = None, on_step: OnStep | None = None) -> Self:
+    def start(cls, config: Any, inputs: Inputs, run: Path | None = None, on_step: OnStep | None = None) -> "Dpl":
         """Searches the layout, unless it is given or was found before in this run."""
         layout = _given_layout(config, inputs.backbone)
         searches = layout is None

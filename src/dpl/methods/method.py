@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
@@ -66,7 +66,7 @@ class Method(ClipClassifier):
         cls.start(config, inputs)
 
     @classmethod
-    def start(cls, config: Any, inputs: Inputs, run: Path | None = None, on_step: OnStep | None = None) -> Self:
+    def start(cls, config: Any, inputs: Inputs, run: Path | None = None, on_step: OnStep | None = None) -> "Method":
         """The model that training begins with; with a run folder what takes long is kept there, so that it can be resumed."""
         task = inputs.task
         return cls(inputs.backbone, task.class_names, task.templates, config.design, config.seed)
@@ -116,7 +116,7 @@ class Method(ClipClassifier):
         if values:
             raise DplError(f"{self.name} has no {', '.join(values)}")
 
-    def for_classes(self, class_names: Sequence[str]) -> Self:
+    def for_classes(self, class_names: Sequence[str]) -> "Method":
         """The same learned parameters for other classes; `DplError` where they belong to their own."""
         if self.class_specific:
             raise DplError(f"{self.name}: what it has learned belongs to its own {len(self.class_names)} classes")
