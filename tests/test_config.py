@@ -5,8 +5,21 @@ from pathlib import Path
 import pytest
 
 from dpl.cli import parse_run
-from dpl.config import PRESETS, FitRun, SearchConfig, SearchRun, TrainConfig, TrainRun, checked, command, from_dict, preset
+from dpl.config import (
+    PRESETS,
+    FitRun,
+    Penalties,
+    SearchConfig,
+    SearchRun,
+    TrainConfig,
+    TrainRun,
+    checked,
+    command,
+    from_dict,
+    preset,
+)
 from dpl.errors import DplError
+from dpl.methods.coop import CoOpRun
 
 
 @pytest.mark.parametrize("kind", [FitRun, SearchRun, TrainRun])
@@ -38,6 +51,8 @@ def test_settings_come_back_from_json_as_they_were():
         ({"search": SearchConfig(patience=-1)}, "--search.patience -1"),
         ({"search": SearchConfig(options=(1, 2))}, "options 1 2"),
         ({"template": "{} and {}"}, "--template"),
+        ({"train": TrainConfig(aggregate=(0.5,))}, "--train.aggregate: takes two numbers"),
+        ({"train": TrainConfig(aggregate=(0.5, 2.0))}, "--train.aggregate"),
     ],
 )
 def test_a_setting_out_of_range_is_named_as_it_is_typed(changes: dict, message: str):
@@ -48,6 +63,36 @@ def test_a_setting_out_of_range_is_named_as_it_is_typed(changes: dict, message: 
 def test_distill_and_budget_need_no_prefix():
     config = parse_run("fit", ["digits", "--distill", "0.5", "--budget", "2"])
     assert isinstance(config, FitRun) and (config.train.distill, config.search.budget) == (0.5, 2)
+
+
+def test_a_regularizer_is_its_authors_weights_and_single_ones_can_be_changed():
+    config = parse_run("fit", ["digits", "--regularizer", "promptsrc", "--train.text-l1", "5", "--distill", "0"])
+    assert isinstance(config, FitRun)
+    assert config.train.penalties == Penalties(distill=0, text_l1=5, image_l1=10, aggregate=(0.9, 0.1))
+    assert replace(config.train, aggregate=()).penalties.aggregate == ()
+    assert TrainConfig().penalties == Penalties() == TrainConfig(regularizer="none").penalties
+    assert TrainConfig(regularizer="kgcoop").penalties == Penalties(text_cosine=8)
+
+
+def test_a_method_brings_its_own_settings_and_its_own_published_ones():
+    config = parse_run("fit", ["digits", "--method=coop", "--context", "4", "--preset", "paper", "--shots", "4"])
+    assert isinstance(config, CoOpRun)
+    assert (config.design.context, config.shots, config.train.epochs, config.train.batch_size) == (4, 4, 100, 32)
+    assert "--context 4" in command("fit", config) and "--train" not in command("fit", config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "message"),
+    [
+        ("fit", ["digits", "--method", "clop"], "no method 'clop': there are dpl, zero-shot"),
+        ("search", ["digits", "--method", "coop"], "dpl search is for the method dpl; use dpl fit --method coop"),
+        ("fit", ["digits", "--preset", "best"], "no preset 'best': there are default, paper"),
+        ("fit", ["digits", "--method"], "no method ''"),
+    ],
+)
+def test_methods_and_presets_that_are_none_are_named(kind: str, words: list[str], message: str):
+    with pytest.raises(DplError, match=message):
+        parse_run(kind, words)
 
 
 def test_a_budget_is_tokens_per_layer_and_zero_is_none():

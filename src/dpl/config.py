@@ -268,7 +268,7 @@ def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
         config = TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        name = ".".join(str(part) for part in first["loc"] if part != "design").replace("_", "-")
         raise DplError(f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
     if isinstance(config, SearchRun | FitRun):
         check_options(config.search.options)
@@ -296,7 +296,8 @@ def _differences(config: Any, base: Any, prefix: str = "--") -> list[str]:
     for entry in fields(config):
         value, name = getattr(config, entry.name), prefix + entry.name.replace("_", "-")
         if is_dataclass(value):
-            words += _differences(value, getattr(base, entry.name), f"{name}.")
+            inner = prefix if entry.name == "design" else f"{name}."  # a design's settings are typed without its name
+            words += _differences(value, getattr(base, entry.name), inner)
         elif value is False and getattr(base, entry.name):
             words.append(f"{prefix}no-{name.removeprefix(prefix)}")
         elif value != getattr(base, entry.name):

@@ -142,6 +142,8 @@ def _difference(before: list[list[float]], after: list[list[float]]) -> float:
 
 def _config(names: list[str], layers: int, options: list[int], search: bool, method: str) -> dict[str, Any]:
     stages: dict[str, Any] = {"train": {"epochs": 60, "batch_size": 32, "lr": 5e-3, "distill": 0.0}}
+    if not search:
+        stages["layout"] = "4"
     if search:
         stages["search"] = {"epochs": 30, "options": options, "alpha_lr": 3e-2, "lr": 5e-3, "patience": 5}
     if search and method == "pruning":

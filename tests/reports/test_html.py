@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 
 from dpl.errors import DplError
+from dpl.methods import METHODS
 from dpl.reports.html import write_report
 from tests.reports.made_up import edit_history, edit_json
 from tests.reports.page import Page, history, read
@@ -199,9 +200,26 @@ def test_a_layout_of_zeros_says_that_nothing_was_trained(run: Path) -> None:
     zeros = {"image": [0] * 6, "text": [0] * 6}
     (run / "layout.json").write_text(json.dumps(zeros))
     (run / "history.jsonl").write_text("")
+    edit_json(run / "config.json", kind="train", settings={"layout": "0"})
+    edit_json(run / "metrics.json", trainable_parameters=0)
     text = read(run).text
-    assert "No layer has a prompt: this is the plain, frozen backbone" in text
+    assert "No layer has a prompt: the backbone is the plain, frozen one, and nothing was trained." in text
     assert "a layout without tokens has nothing to train" in text
+
+
+@pytest.mark.parametrize("method", ["coop", "linear-probe", "zero-shot"])
+def test_a_method_without_a_search_says_what_it_learns_and_nothing_of_a_search(make_run, method: str) -> None:
+    run = make_run(search=False)
+    edit_json(run / "config.json", method=method, kind="fit", settings={"shots": 16, "seed": 1})
+    if method != "coop":
+        (run / "layout.json").write_text(json.dumps({"image": [0] * 6, "text": [0] * 6}))
+        (run / "history.jsonl").unlink()
+    if method == "zero-shot":
+        edit_json(run / "metrics.json", trainable_parameters=0)
+    text = read(run).text
+    assert f"{method} learns {METHODS[method].summary}." in text and f"With {method}, the frozen backbone names" in text
+    assert ("No layer has a prompt: what was learned is elsewhere." in text) == (method == "linear-probe")
+    assert "search" not in text and "given its layout" not in text
 
 
 def test_a_run_that_only_searched_reports_without_accuracies(run: Path) -> None:

@@ -51,7 +51,7 @@ def _score(name: str, accuracy: float, interval: tuple[float, float] | None, met
 
 def result(metrics: Metrics) -> dict[str, Any]:
     """The scores, tuned first, and whether the first two intervals leave the order open."""
-    scores = [_score("Tuned prompts", metrics.accuracy, metrics.accuracy_interval, metrics, tuned=True)]
+    scores = [_score("Tuned", metrics.accuracy, metrics.accuracy_interval, metrics, tuned=True)]
     scores.append(_score("Zero-shot", metrics.zero_shot_accuracy, metrics.zero_shot_interval, metrics))
     if metrics.zero_shot_ensemble_accuracy is not None:
         scores.append(_score("Zero-shot, ensemble", metrics.zero_shot_ensemble_accuracy, None, metrics))

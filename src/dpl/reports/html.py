@@ -10,20 +10,21 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dpl.files import write_text
+from dpl.methods import METHODS
 from dpl.reports import charts
 from dpl.reports.accuracy import classes, percent, points, result
 from dpl.reports.figures import plural
 from dpl.reports.run_folder import RunFolder, read_run
-from dpl.reports.stages import inherits, layout, search, times
+from dpl.reports.stages import given, inherits, layout, search, times
 
 # What a run folder may hold beside the report, for the list at its end.
 FILES = {
     "config.json": "what was run: task, backbone, settings, versions",
     "layout.json": "the prompt layout, one length per layer and branch",
-    "prompts.safetensors": "the trained prompts",
+    "prompts.safetensors": "all that was learned",
     "class_features.safetensors": "the class embeddings",
     "metrics.json": "the results",
-    "history.jsonl": "one line per epoch of search and training, with what the search went by",
+    "history.jsonl": "one line per epoch, with all that was noted of it",
 }
 
 
@@ -65,7 +66,9 @@ def render(run: RunFolder, files: dict[str, str]) -> str:
         layout=layout(run),
         search=search(run),
         training=charts.training(run),
+        given=given(run),
         inherits=inherits(run),
+        method=METHODS[run.config.method].summary if run.config.method in METHODS else None,
         times=times(run),
         classes=classes(run.metrics.per_class) if run.metrics else None,
         settings=_flat(run.config.settings),
@@ -77,11 +80,15 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     """What the page's head says of the run: names and values."""
     settings, metrics = run.config.settings, run.metrics
     shots, seed = (metrics.shots, metrics.seed) if metrics else (settings.get("shots"), settings.get("seed"))
-    facts = [("Backbone", run.config.backbone.name), ("Shots", "all images" if shots is None else f"{shots} per class")]
+    facts = [("Method", run.config.method), ("Backbone", run.config.backbone.name)]
+    facts.append(("Shots", "all images" if shots is None else f"{shots} per class"))
     facts.append(("Classes", f"{metrics.classes if metrics else len(run.config.task.class_names):,}"))
     if metrics:
         facts.append(("Test images", f"{metrics.test_images:,}"))
-    return [*facts, ("Seed", str(seed)), ("Layout", "searched" if run.search else "given")]
+    facts.append(("Seed", str(seed)))
+    if run.search or given(run):
+        facts.append(("Layout", "searched" if run.search else "given"))
+    return facts
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -71,6 +71,7 @@ class Config(Part):
     """config.json; `kind` is "fit", "search" or "train"."""
 
     dpl: str = ""
+    method: str = "dpl"
     kind: str | None = None
     data: str = ""
     task: Task

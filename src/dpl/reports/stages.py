@@ -36,11 +36,14 @@ def _duration(seconds: float) -> str:
 
 
 def layout(run: RunFolder) -> list[dict[str, Any]]:
-    """For each branch: its picture, tokens, parameters (None: width not known), layers with prompts."""
-    tallest = max(*run.layout.image, *run.layout.text)
+    """For each branch: its picture, tokens, parameters (None: not known, or not just the tokens'), layers with prompts."""
+    tallest, width = max(*run.layout.image, *run.layout.text), run.config.backbone.width
+    in_all = sum(sum(run.layout[branch]) * width[branch] for branch in BRANCHES) if width else None
+    if run.metrics and run.metrics.trainable_parameters != in_all:
+        width = None  # every class may have tokens of its own, or a network may make them
     branches = []
     for branch in BRANCHES:
-        lengths, width = run.layout[branch], run.config.backbone.width
+        lengths = run.layout[branch]
         branches.append(
             {
                 "name": branch,
@@ -57,6 +60,11 @@ def layout(run: RunFolder) -> list[dict[str, Any]]:
 def search(run: RunFolder) -> dict[str, Any] | None:
     """What the search preferred and how it converged, as the room of its kind tells; None where the layout was given."""
     return ROOMS[type(run.search[0])](run, run.search).section(run) if run.search else None
+
+
+def given(run: RunFolder) -> bool:
+    """Whether the person gave the layout."""
+    return run.config.settings.get("layout") is not None
 
 
 def inherits(run: RunFolder) -> bool:
