@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -26,6 +26,7 @@ usage: dpl COMMAND ...        dpl COMMAND --help for its options
   fit DATA            search a prompt layout, train prompts in it, evaluate, report: the main job
   search DATA         only search a layout
   train DATA          only train, in a given --layout
+  compare DATA        run several methods on several shots and seeds, and put them side by side
   evaluate RUN        accuracy of a run on its test images, or on others with --on
   predict RUN IMAGE   classes and probabilities of images, folders, or - for a list on stdin
   report RUN          write the run's report.html again
@@ -33,7 +34,7 @@ usage: dpl COMMAND ...        dpl COMMAND --help for its options
   datasets            the built-in tasks; with --pictures FILE.html examples of their images
 
 DATA is a built-in task such as digits, or a folder: class name/*.jpg, or train/ [val/] test/ of such.
-A stopped fit, search or train goes on with  dpl fit --resume RUN.
+A stopped fit, search or train goes on with  dpl fit --resume RUN, a stopped compare with the same command.
 """
 
 
@@ -104,13 +105,32 @@ def parse_run(kind: str, rest: Sequence[str]) -> "RunConfig":
         raise DplError(f"no preset {words.preset!r}: there are {', '.join(PRESETS)}")
     shots = int(words.shots) if words.shots.isdecimal() else 16  # what is no number is refused with the other settings
     cls = run_settings(kind, words.method)
-    return _parse(cls, rest, f"dpl {kind}", preset(cls, words.preset, data=tyro.MISSING, shots=shots))
+    default = preset(cls, words.preset, data="", shots=shots)
+    object.__setattr__(default, "data", tyro.MISSING)  # no str, which a checked constructor would refuse
+    return _parse(cls, rest, f"dpl {kind}", default)
 
 
 def _parse(cls: type, rest: Sequence[str], prog: str, default: Any = None) -> Any:
     config = (tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff)
     extra = {} if default is None else {"default": default}
     return tyro.cli(cls, args=rest, prog=prog, description=cls.__doc__, config=config, **extra)
+
+
+def _compare(rest: Sequence[str]) -> None:
+    arguments = _parse(Compare, rest, "dpl compare")
+    from dpl.terminal import quiet
+
+    quiet()
+    from dpl.compare import compare, make_plan
+    from dpl.reports.comparison.terminal import comparison_progress, print_comparison
+
+    plan = make_plan(arguments)
+    try:
+        with comparison_progress(len(plan.runs)) as watch:
+            comparison = compare(plan, watch.begin, watch.on_step, watch.say)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("; go on with the same command") from None
+    print_comparison(comparison, plan.out)
 
 
 def _evaluate(rest: Sequence[str]) -> None:
@@ -182,6 +202,39 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Several methods on several shots and seeds: tables with intervals over the seeds, and pictures.
+
+    Every run has a folder of its own in --out. What is there already is not done again, so the same command goes on after a
+    stop, and more methods, shots or seeds can be asked for later.
+    """
+
+    data: Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
+    """A built-in task (dpl datasets lists them) or a folder: class name/*.jpg, or train/ [val/] test/ of such."""
+    methods: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME[:KEY=VALUE][:FLAG],...")]
+    """The methods (dpl methods lists them), each with settings of its own as dpl fit has them, such as dpl:layout=6 or
+    coop:class-specific:train.lr=0.02; a value of several words is put in quotation marks."""
+    seeds: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SEED,...")] = ("1", "2", "3")
+    """Each decides a sample of shots and every random draw; all methods have the same."""
+    shots: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHOTS,...")] = ("1", "2", "4", "8", "16")
+    """Training images per class; validation gets min(shots, 4) more."""
+    reference: str | None = None
+    """The method, as written in --methods, that differences are to; by default the first."""
+    preset: str = "default"
+    """default: the same recipe of ours for every method; paper: for each the settings that its authors published."""
+    backbone: str = "tiny"
+    """tiny (embedded), a checkpoint folder, or a Hugging Face id such as openai/clip-vit-base-patch16."""
+    template: str | None = None
+    """Text with {} for the class name; by default the task's own."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+    out: Path | None = None
+    """The folder of the runs and the tables; by default runs/compare-DATA."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Accuracy of a trained run."""
 
@@ -244,6 +297,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "fit": partial(_run, "fit"),
     "search": partial(_run, "search"),
     "train": partial(_run, "train"),
+    "compare": _compare,
     "evaluate": _evaluate,
     "predict": _predict,
     "report": _report,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dpl.backbones.loading import load_backbone
+from dpl.backbones.loading import Backbone, load_backbone
 from dpl.classifier import ZeroShot, sentences
 from dpl.config import AugmentedRun, FitRun, RunConfig, SearchRun, TrainRun, checked
 from dpl.data.fewshot import sample
@@ -15,6 +15,7 @@ from dpl.data.task import BUILTIN, Augmentation, Task, load_task
 from dpl.errors import DplError
 from dpl.evaluate import ClassFeatures, evaluate_side_by_side
 from dpl.files import write_json
+from dpl.memory import peak_memory, reset_peak_memory
 from dpl.methods import method_row
 from dpl.methods.method import Inputs, Method
 from dpl.reports.html import write_report
@@ -41,15 +42,18 @@ AUGMENTATIONS = {
 Say = Callable[[str], None]
 
 
-def fit(config: RunConfig, on_step: OnStep | None = None, say: Say = lambda _: None) -> Path:
+def fit(
+    config: RunConfig, on_step: OnStep | None = None, say: Say = lambda _: None, common: tuple[Task, Backbone] | None = None
+) -> Path:
     """Does the run that `config` describes and returns its folder; bad input raises `DplError` before anything is written.
 
-    Its method decides what that is; a `SearchRun` is over when the layout is found.
+    Its method decides what that is; a `SearchRun` is over when the layout is found. `common`, of `load_common`, spares many
+    runs on the same data and backbone loading them anew.
     """
-    config = _with_full_paths(checked(config))
+    config = with_full_paths(checked(config))
     run = config.out or default_folder(config)
     check_new(run, config.overwrite)
-    method, inputs = method_row(config.method).load(), _load(config)
+    method, inputs = method_row(config.method).load(), load_inputs(config, common)
     method.check(config, inputs)
     for note in (*inputs.task.notes, *inputs.shots.notes):
         say(note)
@@ -57,13 +61,18 @@ def fit(config: RunConfig, on_step: OnStep | None = None, say: Say = lambda _: N
     return _go_on(run, config, inputs, on_step, say)
 
 
-def resume(run: Path, on_step: OnStep | None = None, say: Say = lambda _: None) -> Path:
-    """Goes on with a run that was stopped; the result is that of a run never stopped. A finished run stays as it is."""
+def resume(
+    run: Path, on_step: OnStep | None = None, say: Say = lambda _: None, common: tuple[Task, Backbone] | None = None
+) -> Path:
+    """Goes on with a run that was stopped; the result is that of a run never stopped. A finished run stays as it is.
+
+    `common` is as for `fit`, its backbone in the precision that the run began with.
+    """
     config = settings_of(run)
     made_with = read_config(run)
     # What "auto" meant when the run began; runs from before there was a choice are fp32.
     precision = made_with["backbone"].get("precision", "fp32")
-    inputs = _load(replace(config, backbone=made_with["backbone"]["name"], precision=precision))
+    inputs = load_inputs(replace(config, backbone=made_with["backbone"]["name"], precision=precision), common)
     check_backbone(run, inputs.backbone)
     if made_with["shots"] != {"train": item_names(inputs.shots.train), "val": item_names(inputs.shots.val)}:
         raise DplError(f"{run}: the images in {config.data} have changed since the run began; start it anew")
@@ -79,7 +88,7 @@ def default_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{task}{'' if config.method == 'dpl' else f'-{config.method}'}-{config.shots}shot-seed{config.seed}"
 
 
-def _with_full_paths(config: RunConfig) -> RunConfig:
+def with_full_paths(config: RunConfig) -> RunConfig:
     """Folders by their full paths, so that the run can go on from anywhere."""
     if config.data not in BUILTIN and Path(config.data).exists():
         config = replace(config, data=str(Path(config.data).resolve()))
@@ -88,14 +97,19 @@ def _with_full_paths(config: RunConfig) -> RunConfig:
     return config
 
 
-def _load(config: RunConfig) -> Inputs:
-    task = load_task(config.data, strict=config.strict)
+def load_common(config: RunConfig) -> tuple[Task, Backbone]:
+    """What all runs on this data and backbone have in common."""
+    return load_task(config.data, strict=config.strict), load_backbone(config.backbone, config.device, config.precision)
+
+
+def load_inputs(config: RunConfig, common: tuple[Task, Backbone] | None = None) -> Inputs:
+    """What the run learns from; `DplError` where data or backbone cannot be loaded, or a text is too long."""
+    task, backbone = common or load_common(config)
     if config.template:
         task = replace(task, templates=(config.template, *task.templates[1:]))
     if isinstance(config, AugmentedRun) and config.augmentation != "task":
         task = replace(task, augmentation=AUGMENTATIONS[config.augmentation])
     shots = sample(task, config.shots, config.seed)
-    backbone = load_backbone(config.backbone, config.device, config.precision)
     for template in task.templates:  # a text that is too long is bad input too: say so before anything is written
         backbone.tokenize(sentences(template, task.class_names))
     return Inputs(backbone, task, shots)
@@ -103,15 +117,17 @@ def _load(config: RunConfig) -> Inputs:
 
 def _go_on(run: Path, config: RunConfig, inputs: Inputs, on_step: OnStep | None, say: Say) -> Path:
     """All that is left to do in `run`; every part can be done again after a kill."""
+    reset_peak_memory(inputs.backbone.device)
     begun, before = time.perf_counter(), sum(record["seconds"] for record in read_history(run))
     model = method_row(config.method).load().start(config, inputs, run, on_step)
     save_layout(run, model.layout)
     if not isinstance(config, SearchRun):
         train(model, inputs, config.optimization, config.seed, Stage("train", run, on_step))
         save_parameters(run, model)
-        seconds = before + time.perf_counter() - begun
+        seconds, peak = before + time.perf_counter() - begun, peak_memory(inputs.backbone.device)
         class_features = save_class_features(run, model)
-        write_json(run / "metrics.json", metrics(model, class_features, inputs.task, config, seconds, on_step))
+        found = metrics(model, class_features, inputs.task, config, seconds, on_step)
+        write_json(run / "metrics.json", found | {"peak_memory_bytes": peak})
     write_report(run)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     return run
