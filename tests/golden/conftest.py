@@ -3,16 +3,18 @@
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerBase
 
 from dpl.backbones.loading import Backbone
 from tests.bare import bare_backbone
@@ -69,8 +71,32 @@ def golden_clip() -> CLIPModel:
 
 @pytest.fixture(scope="session")
 def golden_backbone(golden_clip: CLIPModel) -> Backbone:
-    """The same CLIP as a backbone; it has no tokenizer."""
-    return bare_backbone(golden_clip)
+    """The same CLIP as a backbone; it tokenizes `sentences_with_ids` and nothing else."""
+    table = sentences_with_ids()
+    tokenizer = Mock(spec=PreTrainedTokenizerBase)
+    tokenizer.side_effect = lambda texts, verbose: {"input_ids": [table[text] for text in texts]}
+    return replace(bare_backbone(golden_clip), tokenizer=tokenizer)
+
+
+CLASS_NAMES: list[str] = META["class_names"]
+PHRASE = "a photo of a"
+TEMPLATES = [f"{PHRASE} {{}}.", *(f"{{}}, in the template {number}." for number in range(1, 60))]
+"""Stand for the 60 templates whose token ids are stored; the first is the one whose words are known."""
+
+
+def sentences_with_ids() -> dict[str, list[int]]:
+    """The token ids, SOS to EOS, of every class in every template, and of the parts that methods take of the first."""
+    stored = load_file(FOLDER / "templates.safetensors")["in.template_tokens"]
+    rows = [[ids[: int(ids.argmax()) + 1].tolist() for ids in template] for template in stored]
+    table = {
+        template.format(name): ids
+        for template, classes in zip(TEMPLATES, rows, strict=True)
+        for name, ids in zip(CLASS_NAMES, classes, strict=True)
+    }
+    for name, (sos, *words, stop, eos) in zip(CLASS_NAMES, rows[0], strict=True):
+        phrase, own = words[:4], words[4:]
+        table |= {name: [sos, *own, eos], f"{name}.": [sos, *own, stop, eos], PHRASE: [sos, *phrase, eos]}
+    return table
 
 
 @dataclass
@@ -109,9 +135,9 @@ class Golden:
                 self.check(f"gradnorm.{name}", leaf.grad.norm())
                 self.check(f"gradhead.{name}", leaf.grad.flatten()[:64])
 
-    def check(self, name: str, ours: Tensor) -> None:
-        """Asserts that `ours` is the tensor `name` within its limit."""
-        golden = self[name]
+    def check(self, name: str, ours: Tensor, unit: bool = False) -> None:
+        """Asserts that `ours` is the tensor `name` within its limit; if `unit`, the one of unit length."""
+        golden = F.normalize(self[name], dim=-1) if unit else self[name]
         kind = next(kind for kind in LIMITS if kind in name)
         noise = META["methods"][self.method]["tensors"][name].get("fp32_noise_rel", 0.0)
         assert ours.shape == golden.shape, name

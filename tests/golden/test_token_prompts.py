@@ -1,4 +1,12 @@
-"""Prompts that are tokens of the input against the numbers of the authors' implementations of the methods that have them."""
+"""The methods whose prompts are tokens of the input against the numbers of their authors' implementations.
+
+The methods themselves run, from their pixels on: they get the stored parameters, and the stored images for the pixels. Only
+their learned values are checked in a batch's loss; where they start, in the test at the end.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -6,118 +14,137 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpl.backbones.loading import Backbone
-from dpl.prompts.inputs import ContextText, ContextTexts, image_features
-from dpl.train import distillation
+from dpl.classifier import ZeroShot
+from dpl.config import Penalties
+from dpl.methods.cocoop import CoCoOp, CoCoOpDesign
+from dpl.methods.coop import CoOp, CoOpDesign
+from dpl.methods.ivlp import Ivlp, IvlpDesign
+from dpl.methods.language_prompting import LanguagePrompting, LanguagePromptingDesign
+from dpl.methods.maple import MaPLe, MaPLeDesign
+from dpl.methods.method import Method
+from dpl.methods.promptsrc import PromptSRC, PromptSRCRun
+from dpl.methods.vpt import Vpt, VptDesign
+from dpl.regularization import Embedded, Regularizer, distillation
 
-from .conftest import META, Golden, load_golden
+from .conftest import CLASS_NAMES, META, PHRASE, TEMPLATES, Golden, load_golden
 
-Leaves = dict[str, Tensor]
-COOP = ["coop_generic", "coop_init", "coop_csc", "coop_middle", "coop_front"]
-DEEP = ["vpt_deep", "language_deep", "ivlp_2p2_d3", "ivlp_4p4_d2", "maple_n2_d2", "maple_n2_d3"]
-
-
-def up_to_eos(row: Tensor) -> list[int]:
-    return row[: int(row.argmax()) + 1].tolist()
-
-
-def texts(golden: Golden, backbone: Backbone, context: int) -> ContextTexts:
-    """The stored token ids, the first `context` words of which keep the place of the context."""
-    hyper = META["methods"][golden.method]["hyper_parameters"]
-    names = hyper.get("name_lengths_in_tokens", [0] * len(golden["in.tokens"]))
-    words = [[row[0], *row[1 + context :]] for row in map(up_to_eos, golden["in.tokens"])]
-    place = hyper.get("class_token_position", "end")
-    made = [ContextText.around(row, context, name, place) for row, name in zip(words, names, strict=True)]
-    return ContextTexts(backbone, made, hyper.get("class_specific", False))
-
-
-def deep(leaves: Leaves, branch: str) -> list[Tensor]:
-    return [leaves[name] for name in sorted(leaves) if name.startswith(f"{branch}.deep.L")]
-
-
-def coupled(leaves: Leaves) -> Leaves:
-    """MaPLe's image prompts, linear images of its text prompts."""
-    pairs = {"vision.ctx": ("text.ctx", "L0")}
-    pairs |= {f"vision.deep.L{index}": (f"text.deep.L{index}", f"L{index}") for index in (1, 2)}
-    return {
-        name: F.linear(leaves[source], leaves[f"coupling.{layer}.weight"], leaves[f"coupling.{layer}.bias"])
-        for name, (source, layer) in pairs.items()
-        if f"coupling.{layer}.weight" in leaves
-    }
+METHODS: dict[str, tuple[type[Method], Any]] = {
+    "coop_generic": (CoOp, CoOpDesign(context=16)),
+    "coop_init": (CoOp, CoOpDesign(init=PHRASE)),
+    "coop_csc": (CoOp, CoOpDesign(context=4, class_specific=True)),
+    "coop_middle": (CoOp, CoOpDesign(context=4, place="middle")),
+    "coop_front": (CoOp, CoOpDesign(context=4, place="front")),
+    "vpt_deep": (Vpt, VptDesign(context=4, depth=3)),
+    "language_deep": (LanguagePrompting, LanguagePromptingDesign(context=4, depth=3)),
+    "ivlp_2p2_d3": (Ivlp, IvlpDesign(image_context=2, text_context=2)),
+    "ivlp_4p4_d2": (Ivlp, IvlpDesign(image_context=4, text_context=4, depth=2)),
+    "maple_n2_d2": (MaPLe, MaPLeDesign(context=2, depth=2)),
+    "maple_n2_d3": (MaPLe, MaPLeDesign(context=2, depth=9)),  # of which the model has 3
+    "cocoop": (CoCoOp, CoCoOpDesign()),
+    "promptsrc": (PromptSRC, PromptSRCRun("digits").design),
+}
 
 
-def features(golden: Golden, backbone: Backbone, pixels: Tensor, leaves: Leaves) -> tuple[Tensor, Tensor]:
-    """Image and text features, not of unit length; the plain model's where a branch has no prompts."""
-    prompts = leaves | coupled(leaves)
-    words = prompts.get("text.ctx", torch.empty(0, backbone.text.width))
-    image = prompts.get("vision.ctx", torch.empty(0, backbone.image.width))
-    text_features = texts(golden, backbone, words.shape[-2]).features(words, deep(prompts, "text"))
-    return image_features(backbone, pixels, image, deep(prompts, "vision")), text_features
+def ours(golden_name: str, is_deep: bool) -> str:
+    """The name that a stored parameter has in our methods."""
+    if golden_name == "text.ctx" and not is_deep:
+        return "context"
+    first = re.sub(r"\.ctx$", ".0", golden_name)
+    deep = re.sub(r"\.deep\.L(\d)", r".\1", first).replace("vision.", "image.").replace("coupling.L", "couplings.")
+    return deep.replace("meta.fc1", "meta.0").replace("meta.fc2", "meta.2")
 
 
-def logits(backbone: Backbone, image: Tensor, text: Tensor) -> Tensor:
-    return backbone.clip.logit_scale.exp() * F.normalize(image) @ F.normalize(text).T
+def fresh(golden: Golden, backbone: Backbone) -> Method:
+    """The method of the stored numbers, where training begins."""
+    cls, design = METHODS[golden.method]
+    return cls(backbone, CLASS_NAMES, TEMPLATES, design, seed=3)
 
 
-@pytest.mark.parametrize("method", COOP + DEEP)
-def test_features_loss_and_all_gradients(golden_backbone, draw_images, method):
-    golden = load_golden(method)
-    leaves = golden.parameters()
-    image, text = features(golden, golden_backbone, draw_images("images"), leaves)
-    found = logits(golden_backbone, image, text)
-    loss = F.cross_entropy(found, golden["in.labels"])
-    loss.backward()
-    golden.check("out.image_features", image)
-    golden.check("out.text_features", text)
-    golden.check("out.logits", found)
-    golden.check("out.loss", loss)
-    golden.check_gradients(leaves)
+def learned(golden: Golden, backbone: Backbone) -> tuple[Method, dict[str, Tensor]]:
+    """The method with the stored parameters, and these by their stored names."""
+    model, stored = fresh(golden, backbone), golden.parameters()
+    names = {name: ours(name, isinstance(model, Ivlp)) for name in stored}
+    model.load_state_dict({names[name]: value for name, value in stored.items()})  # strict: all of them, and no other
+    parameters = dict(model.named_parameters())
+    return model, {name: parameters[own] for name, own in names.items()}
 
 
-def test_cocoop_has_a_context_of_its_own_for_every_image(golden_backbone, draw_images):
+@pytest.fixture
+def pixels(draw_images: Callable[[str], Tensor], monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """Stand for the stored images, which no uint8 pixels give."""
+    for module in ("dpl.classifier", "dpl.methods.ivlp"):
+        monkeypatch.setattr(f"{module}.normalise", lambda *_: draw_images("images"))
+    size = META["model"]["image"]
+    return torch.zeros(META["batch"], 3, size, size, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("cocoop", "promptsrc")])
+def test_features_loss_and_all_gradients(golden_backbone, pixels, name):
+    golden = load_golden(name)
+    model, parameters = learned(golden, golden_backbone)
+    objective = model.objective(pixels, golden["in.labels"])
+    objective.backward(list(model.parameters()))
+    golden.check("out.image_features", model.image_features(pixels), unit=True)
+    golden.check("out.text_features", model.text_features(), unit=True)
+    golden.check("out.logits", objective.logits)
+    golden.check("out.logits", model(pixels))
+    golden.check("out.loss", objective.loss)
+    golden.check_gradients(parameters)
+
+
+@pytest.mark.parametrize("at_once", [None, 70])  # tokens: all images in one go, or two and two
+def test_cocoop_has_a_context_of_its_own_for_every_image(golden_backbone, pixels, monkeypatch, at_once):
+    if at_once:
+        monkeypatch.setattr("dpl.methods.cocoop.TOKENS_AT_ONCE", at_once)
     golden = load_golden("cocoop")
-    leaves = golden.parameters()
-    image = golden_backbone.image_features(draw_images("images"))
-    hidden = F.linear(F.normalize(image), leaves["meta.fc1.weight"], leaves["meta.fc1.bias"]).relu()
-    shift = F.linear(hidden, leaves["meta.fc2.weight"], leaves["meta.fc2.bias"])
-    text = texts(golden, golden_backbone, 4).features(leaves["text.ctx"] + shift[:, None])
-    scale = golden_backbone.clip.logit_scale.exp()
-    found = scale * torch.einsum("id,icd->ic", F.normalize(image), F.normalize(text, dim=-1))
-    loss = F.cross_entropy(found, golden["in.labels"])
-    loss.backward()
-    golden.check("out.image_features", image)
-    golden.check("out.text_features", text)
-    golden.check("out.logits", found)
-    golden.check("out.loss", loss)
-    golden.check_gradients(leaves)
+    model, parameters = learned(golden, golden_backbone)
+    objective = model.objective(pixels, golden["in.labels"])
+    objective.backward(list(model.parameters()))
+    images = model.image_features(pixels)
+    golden.check("out.image_features", images, unit=True)
+    golden.check("out.logits", objective.logits)
+    golden.check("out.logits", model(pixels))
+    golden.check("out.logits", model.logits(images, model.text_features()))
+    golden.check("out.loss", objective.loss)
+    golden.check_gradients(parameters)
 
 
-def test_promptsrc_features_losses_and_all_gradients(golden_backbone, draw_images):
-    golden, pixels = load_golden("promptsrc"), draw_images("images")
-    hyper, leaves = META["methods"]["promptsrc"]["hyper_parameters"], golden.parameters()
-    with torch.no_grad():
-        nothing = torch.empty(0, golden_backbone.text.width)
-        plain = [
-            ContextTexts(golden_backbone, [ContextText.around(up_to_eos(row), 0) for row in template]).features(nothing)
-            for template in load_golden("templates")["in.template_tokens"]
-        ]
-        mean = torch.stack(plain).mean(dim=0)
-        teacher_image = F.normalize(golden_backbone.image_features(pixels))
-        teacher, teacher_text = logits(golden_backbone, teacher_image, mean), F.normalize(mean)
-    image, text = features(golden, golden_backbone, pixels, leaves)
-    found = logits(golden_backbone, image, text)
-    cross_entropy, kl = F.cross_entropy(found, golden["in.labels"]), distillation(found, teacher)
-    text_distance, image_distance = F.l1_loss(F.normalize(text), teacher_text), F.l1_loss(F.normalize(image), teacher_image)
-    loss = cross_entropy + hyper["text_loss_weight"] * text_distance + hyper["image_loss_weight"] * image_distance + kl
-    loss.backward()
-    golden.check("out.teacher_text_features_mean", mean)
-    golden.check("out.zero_shot_image_features_normalised", teacher_image)
-    golden.check("out.zero_shot_logits", teacher)
-    golden.check("out.image_features", image)
-    golden.check("out.text_features", text)
-    golden.check("out.logits", found)
-    golden.check("out.loss_ce", cross_entropy)
-    golden.check("out.loss_l1_text_unweighted", text_distance)
-    golden.check("out.loss_l1_image_unweighted", image_distance)
-    golden.check("out.loss_kl_logits", kl)
-    golden.check("out.loss_total", loss)
-    golden.check_gradients(leaves)
+def test_promptsrc_features_losses_and_all_gradients(golden_backbone, pixels):
+    golden, penalties = load_golden("promptsrc"), PromptSRCRun("digits").train.penalties
+    hyper = META["methods"]["promptsrc"]["hyper_parameters"]
+    assert (penalties.text_l1, penalties.image_l1) == (hyper["text_loss_weight"], hyper["image_loss_weight"])
+    model, parameters = learned(golden, golden_backbone)
+    regularizer = Regularizer(golden_backbone, CLASS_NAMES, TEMPLATES, penalties)
+    objective = model.objective(pixels, golden["in.labels"], regularizer)
+    objective.backward(list(model.parameters()))
+
+    teacher = ZeroShot(golden_backbone, CLASS_NAMES, TEMPLATES, normalised=False)
+    golden.check("out.teacher_text_features_mean", teacher.text_features(), unit=True)
+    golden.check("out.zero_shot_image_features_normalised", teacher.image_features(pixels))
+    golden.check("out.zero_shot_logits", teacher(pixels))
+    images, texts = model.image_features(pixels), model.text_features()
+    golden.check("out.image_features", images, unit=True)
+    golden.check("out.text_features", texts, unit=True)
+    golden.check("out.logits", objective.logits)
+    golden.check("out.loss_ce", F.cross_entropy(objective.logits, golden["in.labels"]))
+    golden.check("out.loss_kl_logits", distillation(objective.logits, teacher(pixels)))
+    for name, single in (("text", Penalties(text_l1=1.0)), ("image", Penalties(image_l1=1.0))):
+        term = Regularizer(golden_backbone, CLASS_NAMES, TEMPLATES, single)
+        golden.check(f"out.loss_l1_{name}_unweighted", term(pixels, Embedded(images, texts, objective.logits, model)))
+    golden.check("out.loss_total", objective.loss)
+    golden.check_gradients(parameters)
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_parameters_start_at_the_words_or_with_the_spread_of_the_authors(golden_backbone, name):
+    golden = load_golden(name)
+    model = fresh(golden, golden_backbone)
+    starts, stored = dict(model.named_parameters()), golden.parameters()
+    for key, about in META["methods"][name]["parameters"].items():
+        start = starts[ours(key, isinstance(model, Ivlp))]
+        assert start.shape == stored[key].shape
+        if "initial_value" in about:
+            assert torch.equal(start, stored[key])
+        elif not key.startswith(("coupling", "meta")):
+            assert start.std().item() == pytest.approx(0.02, rel=0.1)
+            assert abs(start.mean().item()) < 0.002

@@ -15,26 +15,30 @@ from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
 from dpl.config import FIELD, AugmentedRun, Count, RateOrZero, Training
+from dpl.errors import DplError
 from dpl.methods.method import Method
 from dpl.prompts.inputs import ContextText, ContextTexts, Place
 from dpl.prompts.layout import PromptLayout
 from dpl.rng import generator
+
+PHRASE = "a photo of a"
+"""What contexts start at that start at words."""
 
 
 @dataclass(frozen=True)
 class CoOpDesign:
     """The context of CoOp."""
 
-    context: Count = 16
-    """Context tokens; with --init as many as its words have."""
+    context: Count | None = None
+    """Context tokens; none: as many as the words of --init have, 16 without."""
     class_specific: bool = False
     """A context of its own for every class."""
     place: Place = "end"
     """Where the class name stands: behind the context, in its middle, or in front of it."""
     init: str = ""
-    """Words whose embeddings the context starts at, such as "a photo of a"; by default at N(0, std^2)."""
+    """Words whose embeddings the context starts at, such as "a photo of a"; none: at N(0, std^2)."""
     prompt_std: RateOrZero = 0.02
-    """Standard deviation of the start."""
+    """Standard deviation of a start without words."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,7 @@ class CoOpRun(AugmentedRun):
     @classmethod
     def published(cls, shots: int) -> dict[str, Any]:
         """16 generic tokens, class name at the end; 50 epochs with 1 shot, 100 with up to 4, 200 with more."""
-        epochs = 50 if shots == 1 else 100 if shots <= 4 else 200
-        return {"augmentation": "protocol", "train": Training(epochs=epochs, batch_size=32, lr=2e-3, **FIELD)}
+        return {"augmentation": "protocol", "train": Training(epochs=epochs_for(shots), batch_size=32, lr=2e-3, **FIELD)}
 
 
 class CoOp(Method):
@@ -62,16 +65,19 @@ class CoOp(Method):
         self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: CoOpDesign, seed: int = 0
     ) -> None:
         super().__init__(backbone, class_names, templates, design)
-        start = words(backbone, design.init) if design.init else None
-        count = design.context if start is None else len(start)
-        if start is None:
-            shape = (len(class_names), count) if design.class_specific else (count,)
-            draw = generator(seed, "context", "text")
-            start = torch.randn(*shape, backbone.text.width, generator=draw) * design.prompt_std
-        elif design.class_specific:
-            start = start.expand(len(class_names), -1, -1).clone()
+        classes = (len(class_names),) if design.class_specific else ()
+        if design.init.strip():
+            start = words(backbone, design.init)
+            if design.context not in (None, len(start)):
+                raise DplError(
+                    f"--context {design.context}: the words of --init {design.init!r} are {len(start)}; give one of both"
+                )
+            start = start.expand(*classes, -1, -1).clone()
+        else:
+            shape = (*classes, design.context or 16, backbone.text.width)
+            start = torch.randn(shape, generator=generator(seed, "context", "text")) * design.prompt_std
         self.context = nn.Parameter(start.to(backbone.device))
-        self._texts = named_texts(backbone, class_names, count, design.place, design.class_specific)
+        self._texts = named_texts(backbone, class_names, start.shape[-2], design.place, design.class_specific)
 
     @property
     def layout(self) -> PromptLayout:
@@ -82,11 +88,16 @@ class CoOp(Method):
     @property
     def class_specific(self) -> bool:
         """With a context of its own for every class."""
-        return self.design.class_specific
+        return self.context.dim() == 3
 
     def text_features(self) -> Float[Tensor, "classes dim"]:
         """Class embeddings of unit length."""
         return F.normalize(self._texts.features(self.context))
+
+
+def epochs_for(shots: int) -> int:
+    """How long CoOp's authors train with so many images per class."""
+    return 50 if shots == 1 else 100 if shots <= 4 else 200
 
 
 def words(backbone: Backbone, phrase: str) -> Float[Tensor, "words width"]:

@@ -80,6 +80,11 @@ class ContextTexts:
             self._words = model.embeddings.token_embedding(ids.clamp(min=0))
             self._positions = model.embeddings.position_embedding(positions)
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens are computed for one context."""
+        return self._words.shape[1]
+
     def features(self, context: Context, deep: Sequence[Context] = ()) -> TextFeatures:
         """Projected embeddings, fp32, not of unit length.
 
