@@ -38,9 +38,7 @@ def test_help_is_quick_and_names_every_command(capsys):
     assert run(capsys, "--version")[1].startswith("dpl 0.")
 
 
-@pytest.mark.parametrize(
-    "command", ["fit", "search", "train", "compare", "evaluate", "predict", "report", "methods", "datasets"]
-)
+@pytest.mark.parametrize("command", ["fit", "search", "train", "compare", "evaluate", "predict", "report", "methods", "datasets"])
 def test_every_command_explains_itself(capsys, command: str):
     status, output, _ = run(capsys, command, "--help")
     assert status == 0 and f"dpl {command}" in output and f"  {command}" in HELP
@@ -48,7 +46,13 @@ def test_every_command_explains_itself(capsys, command: str):
 
 def test_every_option_of_fit_has_help(capsys):
     output = " ".join(run(capsys, "fit", "--help")[1].replace("│", " ").split())
-    for words in ("Training images per class", "its authors published", "Learning rate of the alphas", "zero-shot teacher", "DATA"):
+    for words in (
+        "Training images per class",
+        "its authors published",
+        "Learning rate of the alphas",
+        "zero-shot teacher",
+        "DATA",
+    ):
         assert words in output
 
 

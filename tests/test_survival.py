@@ -128,7 +128,9 @@ def test_a_run_goes_on_in_the_precision_that_auto_meant_when_it_began(images, ch
 def test_a_finished_run_stays_as_it_is(images, checkpoint, tmp_path, uninterrupted):
     run = fit(_settings(images, checkpoint, tmp_path / "run"))
     times = {path: path.stat().st_mtime_ns for path in run.iterdir()}
-    assert sorted(path.name for path in times) == sorted(["config.json", "history.jsonl", "metrics.json", "report.html", *RESULTS])
+    assert sorted(path.name for path in times) == sorted(
+        ["config.json", "history.jsonl", "metrics.json", "report.html", *RESULTS]
+    )
     said = []
     assert resume(run, say=said.append) == run
     assert {path: path.stat().st_mtime_ns for path in run.iterdir()} == times and "finished already" in said[-1]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dpl.classifier import ZeroShot
 from dpl.methods.clip_lora import ClipLora, ClipLoraDesign
-from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, TipAdapterF, TipAdapterFRun, cache_keys
+from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, cache_keys
+from dpl.methods.tip_adapter_f import TipAdapterF, TipAdapterFRun
 from dpl.optimization import descend, learning_rate, make_optimizer, set_learning_rate
 from dpl.regularization import Aggregate, gaussian_weights
 

@@ -14,7 +14,8 @@ from dpl.data.transforms import decode
 from dpl.errors import DplError
 from dpl.features import embed_augmented
 from dpl.methods.method import Inputs
-from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, TipAdapterF, TipAdapterFRun, TipAdapterRun
+from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, TipAdapterRun
+from dpl.methods.tip_adapter_f import TipAdapterF, TipAdapterFRun
 from dpl.pipeline import fit, resume
 from dpl.runs import load_run
 from dpl.train import train

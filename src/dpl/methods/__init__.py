@@ -38,7 +38,7 @@ METHODS: Mapping[str, Row] = {
     "zero-shot": _row("nothing: the frozen model, with one template or an ensemble", "zero_shot", "ZeroShotMethod"),
     "linear-probe": _row("logistic regression on the frozen image features", "linear_probe", "LinearProbe"),
     "tip-adapter": _row("nothing: the shots' features are a cache beside the frozen classifier", "tip_adapter", "TipAdapter"),
-    "tip-adapter-f": _row("the keys of Tip-Adapter's cache", "tip_adapter", "TipAdapterF"),
+    "tip-adapter-f": _row("the keys of Tip-Adapter's cache", "tip_adapter_f", "TipAdapterF"),
     "coop": _row("context words, the same for all classes or each class its own", "coop", "CoOp"),
     "cocoop": _row("context words, and a small network that shifts them for every image", "cocoop", "CoCoOp"),
     "kgcoop": _row("CoOp's context, kept near the hand-written text", "kgcoop", "KgCoOp"),

@@ -18,9 +18,9 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
+from dpl.backbones.low_rank import low_rank
 from dpl.classifier import sentences
 from dpl.config import AugmentedRun, Count, Rate, Training
-from dpl.errors import DplError
 from dpl.methods.method import Method, Objective
 from dpl.prompts.inputs import ContextText, ContextTexts
 from dpl.regularization import Regularizer
@@ -82,7 +82,7 @@ class ClipLora(Method):
             for index, layer in enumerate(branch.layers):
                 for target in design.targets:
                     where = PROJECTIONS[target]
-                    lora = low_rank(getattr(layer.attention, where), design)
+                    lora = low_rank(getattr(layer.attention, where), design.rank, design.alpha, design.dropout)
                     down, up = lora.lora_A["dpl"], lora.lora_B["dpl"]
                     draw = generator(seed, "lora", branch.name, index, target)
                     start = nn.init.kaiming_uniform_(torch.empty(down.weight.shape), a=math.sqrt(5), generator=draw)
@@ -148,23 +148,3 @@ class ClipLora(Method):
         nothing = torch.empty(0, self.backbone.text.width, device=self.backbone.device)
         with self.attached():
             return F.normalize(self._texts.features(nothing))
-
-
-def low_rank(projection: nn.Module, design: ClipLoraDesign) -> Any:
-    """peft's LoRA layer around `projection`, in eval mode, A and B fp32; `DplError` where peft is not installed."""
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise DplError(
-            "clip-lora needs the package peft, which is not installed: pip install 'differentiable-prompt-learning[lora]'"
-        ) from None
-    alpha: Any = design.alpha  # peft says int, and only divides it
-    dropout = {"lora_dropout": design.dropout, "init_lora_weights": False}
-    config = LoraConfig(r=design.rank, lora_alpha=alpha, target_modules=["projection"], use_rslora=True, **dropout)
-    frozen = getattr(projection, "base_layer", projection)  # of peft's layer, if a method is attached just now
-    place: Any = nn.ModuleDict({"projection": frozen})
-    with torch.random.fork_rng([]):  # peft draws what is drawn again under a name
-        inject_adapter_in_model(config, place, adapter_name="dpl")
-    lora = place["projection"]
-    lora.lora_dropout.eval()
-    return lora

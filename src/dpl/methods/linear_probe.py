@@ -3,9 +3,7 @@
 Radford et al., "Learning Transferable Visual Models", ICML 2021; the search for C: github.com/KaiyangZhou/CoOp, lpclip.
 """
 
-import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated
@@ -13,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from jaxtyping import Float, Float64, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
@@ -21,16 +19,8 @@ from dpl.config import RunConfig
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Item
 from dpl.features import embed, embed_items
+from dpl.logistic import Labels, Planes, Vectors, best_c, logistic_regression
 from dpl.methods.method import Method
-
-GRID = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
-HALVINGS = 8
-MOST_STEPS = 1000
-NEVER = -1e9  # the bias of a class that was never seen: finite, and of probability 0 beside any other
-
-Vectors = Float64[np.ndarray, "images dim"]
-Labels = Int64[np.ndarray, "images"]
-Planes = tuple[Float64[np.ndarray, "classes dim"], Float64[np.ndarray, "classes"]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class LinearProbe(Method):
     """logits = W f + b, f the frozen image features, not of unit length; the texts have no part in it.
 
     W and b are the minimum of the sum of cross entropy + |W|^2 / (2 C) over the untouched training shots. The validation shots
-    choose C: the best of `GRID`, then `HALVINGS` bisections of 0.1 C to 10 C; without any, C = 1. A class without a training
+    choose C (`dpl.logistic.best_c`); without any, C = 1. A class without a training
     shot is never predicted.
     """
 
@@ -121,41 +111,3 @@ class LinearProbe(Method):
     ) -> Float[Tensor, "images classes"]:
         """W f + b, with W as `text_features`."""
         return image_features @ text_features.T + self.bias
-
-
-def best_c(score: Callable[[float], float]) -> float:
-    """The C of the highest `score`, first of equals, among `GRID`; then `HALVINGS` times the better end of a range around it.
-
-    The range is 0.1 C to 10 C; after every comparison the worse half goes, in log10, and of equal ends the higher one.
-    """
-    low = math.log10(max(GRID, key=score)) - 1
-    high = best = low + 2
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        if score(10**low) < score(10**high):
-            best, low = high, middle
-        else:
-            best, high = low, middle
-    return 10**best
-
-
-def logistic_regression(features: Vectors, labels: Labels, c: float, classes: int) -> Planes:
-    """Weights (classes, dim) and biases (classes,) of scikit-learn's, with L2 penalty 1 / (2 c), in at most `MOST_STEPS`.
-
-    Classes that are not among `labels` have weights of zero and the bias `NEVER`. Of two classes the one plane of
-    scikit-learn is halved, so that the difference of the logits is its own.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    weight, bias, seen = np.zeros((classes, features.shape[1])), np.full(classes, NEVER), np.unique(labels)
-    if len(seen) == 1:  # nothing to tell apart, which scikit-learn refuses
-        bias[seen] = 0
-        return weight, bias
-    solver = LogisticRegression(C=c, max_iter=MOST_STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a C without a minimum nearby is a candidate like the others
-        solver.fit(features, labels)
-    planes = (solver.coef_, solver.intercept_)
-    weight[seen], bias[seen] = planes if len(seen) > 2 else (np.concatenate([-half, half]) for half in (p / 2 for p in planes))
-    return weight, bias

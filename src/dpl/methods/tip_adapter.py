@@ -1,4 +1,4 @@
-"""Tip-Adapter: the features of the few shots are a cache beside the frozen classifier; Tip-Adapter-F learns its keys.
+"""Tip-Adapter: the features of the few shots are a cache beside the frozen classifier.
 
 Zhang et al., "Tip-Adapter: Training-Free Adaption of CLIP for Few-Shot Classification", ECCV 2022;
 github.com/gaopengcuhk/Tip-Adapter.
@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 import tyro
 from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from torch import Tensor
 
 from dpl.backbones.loading import Backbone
 from dpl.classifier import ZeroShot
-from dpl.config import AugmentedRun, Count, Optimization, RateOrZero
+from dpl.config import AugmentedRun, Count, RateOrZero
 from dpl.data.fewshot import FewShot
 from dpl.evaluate import BATCH_SIZE
 from dpl.features import embed_augmented, embed_items
@@ -50,21 +50,6 @@ class TipAdapterRun(AugmentedRun):
     def published(cls, shots: int) -> dict[str, Any]:
         """Crops of 50-100 %."""
         return {"augmentation": "gentle"}
-
-
-@dataclass(frozen=True)
-class TipAdapterFRun(TipAdapterRun):
-    """Tip-Adapter-F: Tip-Adapter with learned keys."""
-
-    method: str = "tip-adapter-f"
-    train: Optimization = field(default_factory=lambda: Optimization(epochs=27))
-
-    @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
-        """20 epochs (100 for EuroSAT), the cosine by step."""
-        adamw: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.01, "adam_eps": 1e-4}
-        train = Optimization(epochs=20, batch_size=256, schedule="step", warmup_epochs=0, clip_norm=0.0, **adamw)
-        return {**super().published(shots), "train": train}
 
 
 class TipAdapter(ZeroShot, Method):
@@ -150,19 +135,6 @@ class TipAdapter(ZeroShot, Method):
     ) -> Float[Tensor, "images classes"]:
         """The frozen model's, and what the cache adds."""
         return super().logits(image_features, text_features) + self.alpha * self._cached(image_features, self.beta)
-
-
-class TipAdapterF(TipAdapter):
-    """Tip-Adapter whose keys are learned, with the alpha and beta of the design, before those are chosen.
-
-    The release keeps the epoch that is best on the test images; here the keys are those of the last step.
-    """
-
-    name = "tip-adapter-f"
-
-    def _fill(self, keys: Float[Tensor, "shots dim"], labels: Int64[Tensor, "shots"]) -> None:
-        self.keys = nn.Parameter(keys.to(self.backbone.device))
-        self.register_buffer("labels", labels.to(self.backbone.device))
 
 
 def cache_keys(looks: Iterator[Float[Tensor, "shots dim"]]) -> Float[Tensor, "shots dim"]:
