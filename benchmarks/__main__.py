@@ -13,10 +13,10 @@ COMMANDS = {
     "attention": "the mixture attention alone, in five ways",
     "inference": "images per second against the bare Hugging Face model",
     "precision": "whether bf16 finds the layouts that fp32 finds",
+    "methods": "a training step of every method beside its floor",
     "against": "dpl fit now against an earlier commit",
     "study": "does search pay? searched, uniform and random layouts on all built-in tasks; takes hours, goes on when stopped",
     "evidence": "tables and plots of the study, into docs/evidence.md",
-    "digits": "accuracy of dpl fit digits over seeds, beside baselines",
 }
 HELP = "usage: python -m benchmarks COMMAND ...        COMMAND --help for its options\n\n" + "".join(
     f"  {name:<12}{what}\n" for name, what in COMMANDS.items()
