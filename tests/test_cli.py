@@ -38,7 +38,9 @@ def test_help_is_quick_and_names_every_command(capsys):
     assert run(capsys, "--version")[1].startswith("dpl 0.")
 
 
-@pytest.mark.parametrize("command", ["fit", "search", "train", "compare", "evaluate", "predict", "report", "methods", "datasets"])
+@pytest.mark.parametrize(
+    "command", ["fit", "search", "train", "compare", "reproduce", "evaluate", "predict", "report", "methods", "datasets"]
+)
 def test_every_command_explains_itself(capsys, command: str):
     status, output, _ = run(capsys, command, "--help")
     assert status == 0 and f"dpl {command}" in output and f"  {command}" in HELP

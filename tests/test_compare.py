@@ -83,9 +83,17 @@ def test_runs_are_ordinary_ones_with_the_settings_asked_for(compared: Path, imag
 
 
 def test_the_command_that_is_written_repeats_the_plan():
-    spaced = make_plan(asked(methods=("coop:init='a photo'", "dpl"), seeds=("3,1",), shots=("4 , 2",), template="a {} dog"))
+    spaced = make_plan(asked(methods=("coop:init='a photo'", "dpl"), seeds=("3,1",), shots=("4 , 2",), template=("a {} dog",)))
     again = make_plan(_parse(Compare, shlex.split(spaced.command)[2:], "dpl compare"))
     assert again == spaced and [column.words for column in spaced.columns] == [("--init", "a photo"), ()]
+
+
+def test_templates_of_a_file_are_in_the_command_and_in_every_run(tmp_path):
+    (tmp_path / "t.txt").write_text("a {}\nit's {}\n")
+    plan = make_plan(asked(template=(str(tmp_path / "t.txt"), "one {}")))
+    (tmp_path / "t.txt").unlink()
+    assert {run.config.template for run in plan.runs} == {("a {}", "it's {}", "one {}")}
+    assert make_plan(_parse(Compare, shlex.split(plan.command)[2:], "dpl compare")) == plan
 
 
 def test_the_order_is_shots_by_shots_and_in_each_seed_by_seed():
@@ -142,7 +150,7 @@ def test_runs_with_other_settings_are_refused_and_nothing_is_touched(compared: P
         assert output.out == "" and output.err.count("\n") == 1 and message in output.err, output.err
         assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
-    refused("was made with --template None, not {}", methods="zero-shot", template="{}")
+    refused("was made with --template nothing, not {}", methods="zero-shot", template="{}")
     refused("was made with --preset default, not paper", methods="zero-shot", preset="paper")
     refused("precision auto, not fp32", methods="zero-shot", precision="fp32")
     out = Path(shutil.copytree(compared, tmp_path / "out"))
@@ -185,7 +193,7 @@ def test_runs_with_other_settings_are_refused_and_nothing_is_touched(compared: P
         ({"shots": ("1,many",)}, "--shots many: must be whole numbers from 1"),
         ({"shots": ("0",)}, "--shots 0: must be whole numbers from 1"),
         ({"shots": ("",)}, "--shots: give at least one number"),
-        ({"template": "a photo"}, "--template 'a photo': must have one {}"),
+        ({"template": ("a photo",)}, "--template 'a photo': must have one {}"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(changes, message):

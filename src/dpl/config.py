@@ -138,23 +138,34 @@ class RunConfig:
     """What every run has."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A built-in task (dpl datasets lists them) or a folder: class name/*.jpg, or train/ [val/] test/ of such."""
+    """A built-in task or a data set of the catalogue with --root (dpl datasets lists both); a folder: class name/*.jpg, or
+    train/ [val/] test/ of such; a table of paths and labels: .csv, .jsonl or .parquet; a data set of Hugging Face: hf:NAME, or
+    the folder of one."""
     method: str = "dpl"
     """How to adapt the backbone (dpl methods lists the ways); each has settings of its own, see --method NAME --help."""
     preset: PresetName = "default"
     """Where the other settings start from: ours for few shots on the embedded backbone, or those that its authors published."""
+    root: Path | None = None
+    """Where the data sets of the catalogue lie, a folder for each (dpl datasets where NAME says how)."""
+    names: Path | None = None
+    """A file that gives classes other names, a line each: n01440764: tench."""
+    classes: Literal["all", "base", "new"] = "all"
+    """All classes, the first half of them in the order of their labels, or the second half (base-to-new)."""
     backbone: str = "tiny"
     """tiny (embedded), a checkpoint folder, or a Hugging Face id such as openai/clip-vit-base-patch16."""
     shots: Count = 16
     """Training images per class; validation gets min(shots, 4) more."""
+    shots_from: Path | None = None
+    """Take the images that another run has drawn: its run folder, or a JSON file with the lists "train" and "val"."""
     seed: int = 1
     """Decides the shots and every random draw."""
     out: Path | None = None
     """The run folder; by default runs/TASK[-METHOD]-SHOTSshot-seedSEED."""
     overwrite: bool = False
     """Replace the run that is in the run folder."""
-    template: str | None = None
-    """Text with {} for the class name; by default the task's own."""
+    template: tuple[str, ...] = ()
+    """Texts with {} for the class name, or files with one per line: one replaces the task's first, several are all. The first is
+    trained with, all make the ensemble."""
     strict: bool = False
     """Refuse unreadable images instead of leaving them out with a note."""
     device: str = "auto"
@@ -261,7 +272,10 @@ def preset(kind: type[Config], name: str, data: str, shots: int = 16) -> Config:
 
 
 def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
-    """Settings read back from JSON, or checked: `DplError` names the first that is out of range."""
+    """Settings read back from JSON, or checked: `DplError` names the first that is out of range.
+
+    Files of templates are replaced by what is in them, so that a run keeps its templates.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     try:
@@ -274,8 +288,10 @@ def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
         check_options(config.search.options)
     if isinstance(config.optimization, Training) and len(config.optimization.aggregate or (0, 0)) != 2:
         raise DplError("--train.aggregate: takes two numbers, where the weights peak and their standard deviation, or none")
-    if config.template is not None and config.template.count("{}") != 1:
-        raise DplError(f"--template {config.template!r}: must have one {{}} for the class name")
+    if config.template:
+        from dpl.data.templates import given_templates
+
+        config = replace(config, template=given_templates(config.template))
     return config
 
 

@@ -1,5 +1,6 @@
 """A whole run, from data to a run folder: the method starts (DPL searches), trains, is evaluated and reported on."""
 
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -10,8 +11,12 @@ from typing import Any
 from dpl.backbones.loading import Backbone, load_backbone
 from dpl.classifier import ZeroShot, sentences
 from dpl.config import AugmentedRun, FitRun, RunConfig, SearchRun, TrainRun, checked
-from dpl.data.fewshot import sample
+from dpl.data.catalog import CATALOG
+from dpl.data.chosen import chosen
+from dpl.data.fewshot import FewShot, sample
+from dpl.data.subset import subset
 from dpl.data.task import BUILTIN, Augmentation, Task, load_task
+from dpl.data.templates import with_templates
 from dpl.errors import DplError
 from dpl.evaluate import ClassFeatures, evaluate_side_by_side
 from dpl.files import write_json
@@ -72,7 +77,9 @@ def resume(
     made_with = read_config(run)
     # What "auto" meant when the run began; runs from before there was a choice are fp32.
     precision = made_with["backbone"].get("precision", "fp32")
-    inputs = load_inputs(replace(config, backbone=made_with["backbone"]["name"], precision=precision), common)
+    config = replace(config, backbone=made_with["backbone"]["name"], precision=precision)
+    # The file that the shots came from may have gone: the run has their names too.
+    inputs = load_inputs(replace(config, shots_from=config.shots_from and run), common)
     check_backbone(run, inputs.backbone)
     if made_with["shots"] != {"train": item_names(inputs.shots.train), "val": item_names(inputs.shots.val)}:
         raise DplError(f"{run}: the images in {config.data} have changed since the run began; start it anew")
@@ -83,14 +90,24 @@ def resume(
 
 
 def default_folder(config: RunConfig) -> Path:
-    """runs/TASK-SHOTSshot-seedSEED, with the method behind the task if it is another than dpl."""
-    task = Path(config.data).resolve().name
-    return Path("runs") / f"{task}{'' if config.method == 'dpl' else f'-{config.method}'}-{config.shots}shot-seed{config.seed}"
+    """runs/TASK-SHOTSshot-seedSEED, with the classes and the method behind the task if they are others than all and dpl."""
+    parts = [data_name(config.data)]
+    parts += [part for part, usual in ((config.classes, "all"), (config.method, "dpl")) if part != usual]
+    return Path("runs") / "-".join([*parts, f"{config.shots}shot", f"seed{config.seed}"])
+
+
+def data_name(data: str) -> str:
+    """What runs on `data` are called: a task's or folder's name, a table's without its ending, a hub's without "hf:"."""
+    path = Path(data)
+    name = path.resolve().stem if path.is_file() else path.resolve().name
+    return re.sub(r"[^\w.=+-]", "-", name.removeprefix("hf:"))
 
 
 def with_full_paths(config: RunConfig) -> RunConfig:
-    """Folders by their full paths, so that the run can go on from anywhere."""
-    if config.data not in BUILTIN and Path(config.data).exists():
+    """Files and folders by their full paths, so that the run can go on from anywhere."""
+    given = {name: path.resolve() for name in ("root", "names", "shots_from") if (path := getattr(config, name))}
+    config = replace(config, **given)
+    if config.data not in BUILTIN and config.data not in CATALOG and Path(config.data).exists():
         config = replace(config, data=str(Path(config.data).resolve()))
     if isinstance(config, TrainRun | FitRun) and config.layout and Path(config.layout).exists():
         config = replace(config, layout=str(Path(config.layout).resolve()))
@@ -99,20 +116,29 @@ def with_full_paths(config: RunConfig) -> RunConfig:
 
 def load_common(config: RunConfig) -> tuple[Task, Backbone]:
     """What all runs on this data and backbone have in common."""
-    return load_task(config.data, strict=config.strict), load_backbone(config.backbone, config.device, config.precision)
+    task = load_task(config.data, root=config.root, names=config.names, strict=config.strict)
+    return task, load_backbone(config.backbone, config.device, config.precision)
 
 
 def load_inputs(config: RunConfig, common: tuple[Task, Backbone] | None = None) -> Inputs:
     """What the run learns from; `DplError` where data or backbone cannot be loaded, or a text is too long."""
     task, backbone = common or load_common(config)
-    if config.template:
-        task = replace(task, templates=(config.template, *task.templates[1:]))
+    task = with_templates(task, config.template)
     if isinstance(config, AugmentedRun) and config.augmentation != "task":
         task = replace(task, augmentation=AUGMENTATIONS[config.augmentation])
-    shots = sample(task, config.shots, config.seed)
+    task, shots = with_shots(task, config)
     for template in task.templates:  # a text that is too long is bad input too: say so before anything is written
         backbone.tokenize(sentences(template, task.class_names))
     return Inputs(backbone, task, shots)
+
+
+def with_shots(task: Task, config: RunConfig) -> tuple[Task, FewShot]:
+    """The task with the classes that the run is about, and its shots, which are drawn before a half of the classes is taken.
+
+    Raises `DplError` where there is nothing to draw from, no such half (`subset`), or not the shots that are named (`chosen`).
+    """
+    shots = chosen(task, config.shots_from, config.shots) if config.shots_from else sample(task, config.shots, config.seed)
+    return subset(task, config.classes, shots)
 
 
 def _go_on(run: Path, config: RunConfig, inputs: Inputs, on_step: OnStep | None, say: Say) -> Path:

@@ -91,11 +91,16 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
             "data": config.data,
             "test_images": len(task.test),
             "shots": {"train": item_names(shots.train), "val": item_names(shots.val)},
-            "settings": {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()},
+            "settings": plain_settings(config),
             "versions": {"python": platform.python_version(), "torch": version("torch"), "transformers": version("transformers")},
             "command": command(kind, config),
         },
     )
+
+
+def plain_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings as JSON has them."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
 
 
 def _describe(backbone: Backbone, method: str, task: str, class_names: Sequence[str], templates: Sequence[str]) -> dict[str, Any]:
@@ -211,17 +216,22 @@ def _sources(run: Path, model: Method) -> str:
     return digest.hexdigest()
 
 
-def load_run(run: Path | str, backbone: str | None = None, device: str = "auto", precision: PrecisionChoice = "auto") -> Method:
+def load_run(
+    run: Path | str, backbone: str | Backbone | None = None, device: str = "auto", precision: PrecisionChoice = "auto"
+) -> Method:
     """The trained method of a run folder; needs the folder and the backbone only.
 
-    `backbone` says where the backbone is now, if it moved. Raises `DplError` where the run is not trained (yet), is no run,
-    or was made with another backbone.
+    `backbone` says where the backbone is now, if it moved, or is the loaded one. Raises `DplError` where the run is not trained
+    (yet), is no run, or was made with another backbone.
     """
     run = Path(run)
     config = read_config(run)
     if not (run / _PARAMETERS).is_file():
         raise DplError(f"{run}: has no trained prompts; finish it with dpl fit --resume {run}, or use dpl train")
-    loaded = load_backbone(backbone or config["backbone"]["name"], device, precision)
+    if isinstance(backbone, Backbone):
+        loaded = backbone
+    else:
+        loaded = load_backbone(backbone or config["backbone"]["name"], device, precision)
     check_backbone(run, loaded)
     try:
         with safe_open(run / _PARAMETERS, framework="pt") as file:

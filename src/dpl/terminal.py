@@ -99,6 +99,31 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("data", Text(metrics["data"]))
     _add_accuracies(table, metrics)
+    for key, both in metrics.get("base_to_new", {}).items():
+        name = "base, new: " + ("harmonic mean" if key == "accuracy" else "of zero-shot")
+        table.add_row(name, f"{both['harmonic_mean']:6.1%}  (base {both['base']:.1%}, new {both['new']:.1%})")
+    _print(table)
+
+
+def print_evaluations(results: Sequence[Mapping[str, Any]], source: str | None) -> None:
+    """What `dpl evaluate` found on several data sets: a line for each, and the mean of those that are not `source`."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("data", "accuracy", "95 % interval", "zero-shot", "95 % interval", "classes", "images"):
+        table.add_column(column, justify="left" if column == "data" else "right", overflow="fold")
+
+    def is_source(data: str) -> bool:
+        return source is not None and Path(data).resolve() == Path(source).resolve()
+
+    for result in results:
+        cells = [Text(result["data"] + (" (learned from)" if is_source(result["data"]) else ""))]
+        for key in ("accuracy", "zero_shot_accuracy"):
+            low, high = result[f"{key.removesuffix('_accuracy')}_interval"]
+            cells += [Text(f"{result[key]:.1%}"), Text(f"{low:.1%} to {high:.1%}")]
+        table.add_row(*cells, str(result["classes"]), str(result["test_images"]))
+    others = [result for result in results if not is_source(result["data"])]
+    if len(others) > 1:
+        means = [f"{sum(result[key] for result in others) / len(others):.1%}" for key in ("accuracy", "zero_shot_accuracy")]
+        table.add_row(f"mean of {len(others)}", means[0], "", means[1])
     _print(table)
 
 
@@ -130,8 +155,9 @@ def print_methods() -> None:
     )
 
 
-def print_datasets() -> None:
-    """The built-in tasks with their sizes."""
+def print_datasets(root: Path | None = None) -> None:
+    """The built-in tasks with their sizes, and the catalogue; with `root` which of its data sets are there."""
+    from dpl.data.catalog.terminal import print_catalog
     from dpl.data.task import BUILTIN, load_task
 
     table = Table(box=None, pad_edge=False)
@@ -142,7 +168,10 @@ def print_datasets() -> None:
         sizes = (len(task.class_names), len(task.train), len(task.val), len(task.test))
         table.add_row(name, *map(str, sizes), builtin.description)
     _print(table)
-    print("\nAny folder is a task too: class name/*.jpg, or train/ [val/] test/ of such.")
+    print()
+    print_catalog(root)
+    print("\ndpl datasets where NAME says what to download; dpl datasets check NAME --root R whether it is whole.")
+    print("Any folder is a task too: class name/*.jpg, or train/ [val/] test/ of such.")
     print("dpl datasets --pictures FILE.html  (or .png) shows an image of every class.")
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from dpl.data import folder
-from dpl.data.class_folders import class_name, find
+from dpl.data.class_folders import find
 from dpl.errors import DplError
 
 
@@ -47,11 +47,6 @@ def test_splits_may_spell_a_class_differently(tree):
     assert [(folder.part, folder.label, folder.path.name) for folder in found.folders] == [
         ("test", 0, "red fox"), ("test", 1, "Wolf"), ("train", 0, "Red_Fox"), ("train", 1, "wolf"),
     ]  # fmt: skip
-
-
-def test_class_names_are_composed_text(tmp_path):
-    assert class_name(tmp_path / "cre\u0300me__bru\u0302le\u0301e_") == "crème brûlée"
-    assert class_name(tmp_path / b"caf\xe9".decode(errors="surrogateescape")).encode()
 
 
 def test_what_lies_beside_the_classes_is_noted(tree, draw):

@@ -138,3 +138,14 @@ def test_the_test_set_stays_when_the_folder_moves(tree, tmp_path):
     root = tree({"a": 20, "b": 20})
     before = folder.load(root).test
     assert folder.load(root.rename(tmp_path / "elsewhere")).test == before
+
+
+def test_line_ends_and_other_odd_characters_in_names_stay_on_one_line(tree, draw):
+    root = tree({"two\nlines": 3, "a\tb \x1b[31m": 3})
+    (root / "two\nlines" / "empty\n.png").touch()
+    task = folder.load(root)
+    assert task.class_names == ("a?b ?[31m", "two?lines")
+    assert not any("\n" in note or "\x1b" in note for note in task.notes) and "empty?.png" in task.notes[0]
+    with pytest.raises(DplError) as error:
+        folder.load(root, strict=True)
+    assert "\n" not in str(error.value)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from dpl.data.images import read_image, unreadable
+from dpl.data.images import FORMATS, Encoded, read_image, unreadable
 from dpl.errors import DplError
 
 RAMP = np.tile(np.arange(0, 256, 5, dtype=np.uint8), (40, 1))  # (40, 52): grey, dark to light
@@ -167,6 +167,85 @@ def test_damage_is_told_alike_by_the_check_and_by_the_reader(tmp_path_factory, e
             read_image(path)
     else:
         assert read_image(path).mode == "RGB" == read_image(path, shortest=20).mode
+
+
+def encoded(form: str, mode: str, **options) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(COLOUR).convert(mode).save(data, form, **options)
+    return data.getvalue()
+
+
+KINDS = {
+    f"{form} {mode}": encoded(form, mode)
+    for form, modes in {
+        "JPEG": "L RGB CMYK", "MPO": "RGB", "PNG": "1 L LA P RGB RGBA I;16", "BMP": "1 L P RGB", "DIB": "RGB", "GIF": "P L",
+        "WEBP": "RGB RGBA", "TIFF": "1 L P RGB RGBA CMYK LAB I;16 F", "PPM": "1 L RGB I", "TGA": "L P RGB RGBA", "AVIF": "RGB",
+        "JPEG2000": "L RGB RGBA",
+    }.items()
+    for mode in modes.split()
+}  # fmt: skip
+KINDS["JPEG progressive"] = encoded("JPEG", "RGB", progressive=True)
+KINDS["TIFF packed"] = encoded("TIFF", "RGB", compression="tiff_lzw")
+KINDS["GIF animated"] = encoded("GIF", "P", save_all=True, append_images=[Image.new("P", (52, 40), 7)])
+KINDS["PNG animated"] = encoded("PNG", "RGB", save_all=True, append_images=[Image.new("RGB", (52, 40), "red")])
+
+
+def test_every_format_is_among_the_kinds():
+    assert {kind.split()[0] for kind in KINDS} == set(FORMATS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_read_from_a_file_and_from_bytes(tmp_path, kind):
+    path = tmp_path / "picture"
+    path.write_bytes(KINDS[kind])
+    whole = Encoded("row 3", lambda: KINDS[kind])
+    assert unreadable([path]) == {} == unreadable([whole])
+    for shortest in (None, 10):
+        one, other = read_image(path, shortest), read_image(whole, shortest)
+        assert one.mode == other.mode == "RGB" and one.tobytes() == other.tobytes()
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.sampled_from(list(KINDS)), st.lists(st.tuples(st.floats(0, 1), st.integers(1, 255)), max_size=6), st.floats(0, 1))
+def test_flipped_bytes_and_cut_ends_never_do_more_than_make_a_picture_unreadable(kind, flips, kept):
+    data = bytearray(KINDS[kind])
+    for place, mask in flips:
+        data[int(place * (len(data) - 1))] ^= mask
+    source = Encoded("row 3", lambda: bytes(data[: int(len(data) * (1 if kept > 0.3 else kept))]))
+    reasons = unreadable([source])
+    for shortest in (None, 10):
+        try:
+            image = read_image(source, shortest)
+        except DplError as error:
+            assert "row 3" in str(error) and "\n" not in str(error)
+            assert reasons and "\n" not in reasons[source]
+        else:
+            assert image.mode == "RGB" and min(image.size) > 0 and not reasons
+
+
+def test_bytes_that_cannot_be_had_are_named():
+    def gone() -> bytes:
+        raise OSError("the row has no image")
+
+    for fetch, reason in ((gone, "the row has no image"), (bytes, "the file is empty"), (lambda: b"text", "not an image")):
+        source = Encoded("data train/7", fetch)
+        with pytest.raises(DplError, match=f"cannot read data train/7 as an image: {reason}"):
+            read_image(source)
+        assert reason in unreadable([source])[source]
+
+
+def test_a_bomb_in_bytes_is_an_error(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert "more than 1000 pixels" in unreadable([source := Encoded("x", lambda: KINDS["PNG RGB"])])[source]
+
+
+@pytest.mark.parametrize("size", ["0 0", "0 5", "5 0"])
+def test_a_picture_without_pixels_is_unreadable(tmp_path, size):
+    path = tmp_path / "none.ppm"
+    path.write_bytes(f"P6 {size} 255\n".encode())
+    assert list(unreadable([path])) == [path]
+    with pytest.raises(DplError, match="none.ppm"):
+        read_image(path)
 
 
 def test_what_is_no_picture_has_a_reason_in_one_line(draw, tmp_path):

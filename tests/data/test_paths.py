@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from dpl.data.paths import entries, is_image, listed, relative_name, shown
+from dpl.data.paths import entries, folders, is_image, listed, relative_name, shown
 from dpl.errors import DplError
 
 
@@ -34,6 +34,17 @@ def test_hidden_files_and_zip_leftovers_are_no_entries(tmp_path):
     assert [path.name for path in entries(tmp_path)] == ["a", "b"]
 
 
-def test_a_folder_that_cannot_be_listed_is_named(tmp_path):
+def test_folders_are_the_entries_that_are_such_or_link_to_one(tmp_path):
+    for name in ("b", "a", ".git"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    for name, target in (("c", "a"), ("loop", "loop"), ("nowhere", "gone"), ("link", "file")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+    assert folders(tmp_path) == [tmp_path / name for name in "abc"]
+    assert folders(tmp_path) == [path for path in entries(tmp_path) if path.is_dir()]
+
+
+@pytest.mark.parametrize("listing", [entries, folders])
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, listing):
     with pytest.raises(DplError, match="gone"):
-        entries(tmp_path / "gone")
+        listing(tmp_path / "gone")

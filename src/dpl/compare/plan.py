@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpl.cli import parse_run
 from dpl.config import PRESETS, RunConfig, checked
 from dpl.data.paths import shown
+from dpl.data.templates import given_templates
 from dpl.errors import DplError
 from dpl.methods import method_row
-from dpl.pipeline import with_full_paths
+from dpl.pipeline import data_name, with_full_paths
 
 if TYPE_CHECKING:
     from dpl.cli import Compare
@@ -72,13 +73,14 @@ def make_plan(asked: "Compare") -> Plan:
     """What the command line asks for, every setting checked; `DplError` names the first that is wrong. Nothing is written."""
     if asked.preset not in PRESETS:
         raise DplError(f"no preset {asked.preset!r}: there are {', '.join(PRESETS)}")
-    columns = _columns(asked.methods)
+    asked = replace(asked, template=given_templates(asked.template))
+    columns = columns_of(asked.methods)
     seeds, shots = _numbers("seeds", asked.seeds, 0), tuple(sorted(_numbers("shots", asked.shots, 1)))
     labels = [column.label for column in columns]
     reference = labels[0] if asked.reference is None else asked.reference
     if reference not in labels:
         raise DplError(f"--reference {reference}: is none of the methods {', '.join(labels)}")
-    out = asked.out or Path("runs") / f"compare-{Path(asked.data).resolve().name}"
+    out = asked.out or Path("runs") / f"compare-{data_name(asked.data)}"
     configs = {(column.label, count): _config(asked, column, count) for count in shots for column in columns}
     _refuse_same(columns, configs, shots[0])
     runs = tuple(
@@ -91,7 +93,7 @@ def make_plan(asked: "Compare") -> Plan:
     return Plan(columns, shots, seeds, reference, asked.preset, out, _command(asked, columns, seeds, shots), runs)
 
 
-def _columns(specifications: Sequence[str]) -> tuple[Column, ...]:
+def columns_of(specifications: Sequence[str]) -> tuple[Column, ...]:
     """Of "NAME:key=value:flag", divided by commas or spaces."""
     columns: list[Column] = []
     for text in specifications:
@@ -137,12 +139,15 @@ def _twice(words: Sequence[str]) -> str | None:
 def _config(asked: "Compare", column: Column, shots: int) -> RunConfig:
     """The settings of a column's runs on so many shots, with a seed and a folder to come."""
     same = {"method": column.method, "shots": shots, "backbone": asked.backbone, "device": asked.device}
-    same |= {"precision": asked.precision} | ({} if asked.template is None else {"template": asked.template})
-    shared = [word for name, value in same.items() for word in (f"--{name}", str(value))]
+    same |= {"precision": asked.precision, "classes": asked.classes}
+    same |= {name: value for name in ("root", "names", "template") if (value := getattr(asked, name))}
+    shared = [word for name, value in same.items() for word in _option(name, value)]
     preset = () if any(word.split("=")[0] == "--preset" for word in column.words) else ("--preset", asked.preset)
     parsed = parse_run("fit", [asked.data, *shared, *preset, *column.words])
-    same = {"data": asked.data, "template": None, "seed": 1, "out": None, "overwrite": False, "strict": False} | same
+    usual = ("root", "names", "shots_from", "template", "seed", "out", "overwrite", "strict")
+    same = {"data": asked.data, **{name: RunConfig.__dataclass_fields__[name].default for name in usual}} | same
     if changed := next((name for name, value in same.items() if getattr(parsed, name) != value), None):
+        changed = changed.replace("_", "-")
         raise DplError(f"--methods {column.label}: --{changed} is the same for all methods; give it to dpl compare, if it has it")
     try:
         return with_full_paths(checked(parsed))
@@ -164,7 +169,11 @@ def _command(asked: "Compare", columns: Sequence[Column], seeds: Sequence[int], 
     words = ["dpl", "compare", asked.data, "--methods", *(column.label for column in columns)]
     words += ["--seeds", *map(str, seeds), "--shots", *map(str, shots)]
     base = type(asked)(asked.data, asked.methods)
-    for name in ("reference", "preset", "backbone", "template", "device", "precision", "out"):
+    for name in ("reference", "preset", "root", "names", "classes", "backbone", "template", "device", "precision", "out"):
         if getattr(asked, name) != getattr(base, name):
-            words += [f"--{name}", str(getattr(asked, name))]
+            words += _option(name, getattr(asked, name))
     return shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    return [f"--{name}", *map(str, value if isinstance(value, tuple) else (value,))]

@@ -5,12 +5,11 @@ from typing import Any
 
 from dpl.backbones.loading import Backbone
 from dpl.compare.plan import Plan, PlannedRun
-from dpl.data.fewshot import sample
 from dpl.data.task import Task
 from dpl.errors import DplError
 from dpl.files import read_json
 from dpl.methods import method_row
-from dpl.pipeline import load_inputs
+from dpl.pipeline import load_inputs, with_shots
 from dpl.reports.comparison import JSON_NAME
 from dpl.runs import check_backbone, is_run, item_names, read_config, settings_of
 
@@ -45,9 +44,10 @@ def _check_run(planned: PlannedRun, task: Task, backbone: Backbone) -> None:
         if run.exists() and not (run.is_dir() and all(path.name.startswith(".config.json.") for path in run.iterdir())):
             raise DplError(f"{run}: holds other files than a run; give another --out")
         return
-    there, asked = (_flat(asdict(replace(config, out=None))) for config in (settings_of(run), planned.config))
+    there, asked = (_flat(asdict(replace(config, out=None, root=None))) for config in (settings_of(run), planned.config))
     for name in dict.fromkeys([*there, *asked]):
         if (old := there.get(name)) != (new := asked.get(name)):
+            old, new = (" ".join(map(str, value)) or "nothing" if isinstance(value, tuple) else value for value in (old, new))
             raise DplError(f"{run}: was made with --{name} {old}, not {new}; ask for the same, or give another --out")
     check_backbone(run, backbone)
     made_with = read_config(run)
@@ -55,7 +55,7 @@ def _check_run(planned: PlannedRun, task: Task, backbone: Backbone) -> None:
         raise DplError(
             f"{run}: was made in {made_with['backbone'].get('precision')}, not {backbone.precision}; give another --out"
         )
-    shots = sample(task, planned.config.shots, planned.config.seed)
+    task, shots = with_shots(task, planned.config)
     images = {"train": item_names(shots.train), "val": item_names(shots.val)}
     if (made_with["shots"], made_with["test_images"]) != (images, len(task.test)):
         raise DplError(f"{run}: the images in {planned.config.data} have changed since the run began; give another --out")

@@ -1,7 +1,7 @@
 """The runs of a plan, one after another, and the tables and pictures of what is done."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +14,9 @@ from dpl.data.paths import shown
 from dpl.data.task import Task
 from dpl.errors import DplError
 from dpl.files import read_json
-from dpl.pipeline import Say, fit, load_common, resume
+from dpl.pipeline import Say, fit, load_common, resume, with_shots
 from dpl.reports.comparison import Comparison, Result, describe, write_comparison
-from dpl.runs import is_run
+from dpl.runs import is_run, plain_settings
 from dpl.stage import OnStep
 
 
@@ -25,20 +25,22 @@ def compare(
     begin: Callable[[PlannedRun, int], None] = lambda run, number: None,
     on_step: OnStep | None = None,
     say: Say = lambda _: None,
+    common: tuple[Task, Backbone] | None = None,
 ) -> Comparison:
     """Does what is left to do of `plan`, and writes the tables and pictures to its folder after every run.
 
-    `begin` is told of every run that begins or goes on, and how many are before it. `DplError`, before anything is written,
-    where the folder holds other things or runs with other settings, and where a method's settings do not fit.
+    `begin` is told of every run that begins or goes on, and how many are before it. `common` is as for `fit`. `DplError`,
+    before anything is written, where the folder holds other things or runs with other settings, and where a method's settings
+    do not fit.
     """
     check_folder(plan)
-    common = load_common(plan.runs[0].config)
+    common = common or load_common(plan.runs[0].config)
     check_plan(plan, common)
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DplError(f"{plan.out}: cannot be made ({error.strerror}); give another --out") from None
-    comparison = _nothing_yet(plan, *common)
+    comparison = _nothing_yet(plan, with_shots(common[0], plan.runs[0].config)[0], common[1])
     done = [planned for planned in plan.runs if _is_finished(planned.run)]
     comparison = replace(comparison, results=tuple(map(_result, done)))
     write_comparison(plan.out, comparison)
@@ -135,9 +137,9 @@ def _nothing_yet(plan: Plan, task: Task, backbone: Backbone) -> Comparison:
     first = plan.runs[0].config
     settings: dict[str, dict[str, Any]] = {column.label: {} for column in plan.columns}
     for planned in plan.runs:
-        config = asdict(planned.config)
+        config = plain_settings(planned.config)
         settings[planned.label][str(planned.config.shots)] = {key: config[key] for key in config if key not in ("seed", "out")}
-    about = describe(plan.command, backbone, len(task.class_names), len(task.test), first.template or task.templates[0])
+    about = describe(plan.command, backbone, len(task.class_names), len(task.test), (first.template or task.templates)[0])
     return Comparison(
         task=shown(task.name),
         data=first.data,

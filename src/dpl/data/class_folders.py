@@ -1,14 +1,14 @@
-"""Which class folders a data folder has: `class name/`, or `train/`, `test/` (and `val/`) of such."""
+"""Which class folders a data folder has, whatever their nesting (see `dpl.data.layouts`), and what the classes are called."""
 
-import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpl.data.paths import entries, is_image, listed, shown, with_parents
+from dpl.data.layouts import LAYOUT, locate
+from dpl.data.names import class_name
+from dpl.data.paths import entries, is_image, listed, relative_name, shown, with_parents
+from dpl.data.split import PARTS
 from dpl.errors import DplError
-
-PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-LAYOUT = "give a folder with one folder of images per class, or with train/ and test/ of such"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ def find(root: Path) -> ClassFolders:
     if not root.is_dir():
         raise DplError(f"{shown(root)} is {'not a folder' if root.exists() else 'missing'}: {LAYOUT}")
     visited = with_parents(root)
-    parts = {part: _classes(path, visited) for part, path in _parts(root).items()}
+    top, found = locate(root)
+    visited |= with_parents(top)
+    parts = {part: _classes(top, part, paths, visited) for part, paths in found.items()}
     # Splits may spell a class in their own way ("Red_fox", "red fox"): train's way is taken.
     names = {name.casefold(): name for name in parts.get("train") or parts["all"]}
     for part, classes in parts.items():
@@ -50,43 +52,19 @@ def find(root: Path) -> ClassFolders:
     for part, classes in parts.items():
         folders += [ClassFolder(part, labels[name.casefold()], path) for name, path in classes.items()]
     folders.sort(key=lambda folder: (folder.part, folder.label))
-    return ClassFolders(tuple(names.values()), tuple(folders), visited, _stray(root, parts))
+    visited |= {folder.path.parent.resolve() for folder in folders}
+    notes = _notes(root, top, folders)
+    if called := [name for name in names.values() if name.casefold() in PARTS]:
+        notes += (f"called like a split, but beside classes, so taken as a class: {listed(called)}",)
+    return ClassFolders(tuple(names.values()), tuple(folders), visited, notes)
 
 
-def class_name(folder: Path) -> str:
-    """The folder's name with spaces for underscores."""
-    # NFC, because macOS stores accents apart; `shown`, because a tokenizer takes nothing but text.
-    return " ".join(shown(unicodedata.normalize("NFC", folder.name)).replace("_", " ").split())
-
-
-def _parts(root: Path) -> dict[str, Path]:
-    """The folders of "train", "test" and maybe "val", or {"all": root}."""
-    folders = [path for path in entries(root) if path.is_dir()]
-    parts: dict[str, Path] = {}
-    for path in folders:
-        part = PARTS.get(path.name.lower())
-        if part and part in parts:
-            raise DplError(f"{shown(root)} has two folders for {part}: {parts[part].name} and {path.name}; keep one")
-        if part:
-            parts[part] = path
-    if {"train", "test"} <= parts.keys():
-        return parts
-    # A class may be called "train" (a vehicle): a split is missing only where splits are all there is.
-    if parts and len(parts) == len(folders) and any(child.is_dir() for path in folders for child in entries(path)):
-        missing = " and ".join(f"{part}/" for part in ("train", "test") if part not in parts)
-        raise DplError(f"{shown(root)} has {listed(path.name for path in folders)} but no {missing}: {LAYOUT}")
-    return {"all": root}
-
-
-def _classes(folder: Path, visited: set[Path]) -> dict[str, Path]:
-    """The folder of every class, sorted by the classes' names."""
-    visited.add(folder.resolve())
+def _classes(top: Path, part: str, folders: Mapping[Path, str], visited: set[Path]) -> dict[str, Path]:
+    """The folder of every class, sorted by the classes' names; `folders` are they, and what each is called on disk."""
     classes: dict[str, Path] = {}
     same: dict[str, Path] = {}
-    for path in entries(folder):
-        if not path.is_dir():
-            continue
-        name = class_name(path)
+    for path, written in folders.items():
+        name = class_name(written)
         other = same.setdefault(name.casefold(), path)
         if not name:
             raise DplError(f"{shown(path)}: a class's name cannot be underscores only; rename the folder")
@@ -97,7 +75,7 @@ def _classes(folder: Path, visited: set[Path]) -> dict[str, Path]:
         visited.add(path.resolve())
         classes[name] = path
     if not classes:
-        raise DplError(f"{shown(folder)} has no class folders: {LAYOUT}")
+        raise DplError(f"{shown(top)} has no class folders{'' if part == 'all' else f' in {part}/'}: {LAYOUT}")
     return dict(sorted(classes.items()))
 
 
@@ -108,9 +86,11 @@ def _check_same(root: Path, keys: dict[str, str], others: dict[str, str], part: 
         raise DplError(f"{shown(root)}: {problem}; all splits must have the same classes")
 
 
-def _stray(root: Path, parts: dict[str, dict[str, Path]]) -> tuple[str, ...]:
-    """A note on what lies beside the classes or splits, where a person may expect it to be used."""
-    used = {path for classes in parts.values() for path in classes.values()}
-    used |= {path.parent for path in used}
-    stray = [path.name for path in entries(root) if path not in used and (path.is_dir() or is_image(path))]
-    return (f"not in a class folder, so ignored: {listed(map(shown, stray))}",) if stray else ()
+def _notes(root: Path, top: Path, folders: Sequence[ClassFolder]) -> tuple[str, ...]:
+    """Notes on where the classes are, if not in `root`, and on what lies beside them, where a person may expect it used."""
+    notes = (f"classes are those in {shown(relative_name(top, root))}/",) if top != root else ()
+    used = {path for folder in folders for path in (folder.path, *folder.path.parents)}
+    beside = {parent for folder in folders for parent in folder.path.parents if parent in (root, top) or parent.parent == top}
+    stray = [path for place in sorted(beside | {root}) for path in entries(place) if path not in used]
+    stray = [relative_name(path, root) for path in stray if path.is_dir() or is_image(path)]
+    return (*notes, f"not in a class folder, so ignored: {listed(map(shown, stray))}") if stray else notes

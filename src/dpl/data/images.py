@@ -1,10 +1,12 @@
 """From an image file to a PIL image, RGB and upright, whatever its format; or to one clear sentence why not."""
 
+import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +18,7 @@ from dpl.errors import DplError
 
 T = TypeVar("T")
 R = TypeVar("R")
+Source = TypeVar("Source", bound="Path | Encoded")
 
 # Only formats that hold photos and are decoded in this process: PIL would hand an EPS to Ghostscript, for one.
 FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF", "PPM", "TGA", "AVIF", "JPEG2000")
@@ -31,11 +34,24 @@ _UPRIGHT = {
 }
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """An image file that lies within a larger one, such as a row of a data set; its bytes are fetched when they are read."""
+
+    name: str
+    """What a person is told where it cannot be read."""
+    fetch: Callable[[], bytes]
+    """The bytes, as of a JPEG or PNG file; threads may call it at the same time."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class _Unreadable(Exception):
     """Why a file gives no image."""
 
 
-def read_image(path: Path, shortest: int | None = None) -> Image.Image:
+def read_image(path: Path | Encoded, shortest: int | None = None) -> Image.Image:
     """The file's image (first frame) in RGB, 8 bits, upright by its EXIF, transparency composited on white.
 
     With `shortest`, an image whose shortest side has more pixels is scaled down to that, and JPEGs decode faster.
@@ -45,13 +61,13 @@ def read_image(path: Path, shortest: int | None = None) -> Image.Image:
         with _quiet():
             return _read(path, shortest)
     except _Unreadable as error:
-        raise DplError(f"cannot read {shown(path)} as an image: {error}; replace or remove the file") from None
+        raise DplError(f"cannot read {shown(str(path))} as an image: {error}; replace or remove the file") from None
 
 
-def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
-    """The paths that hold no readable image, each with the reason. Every file is decoded to its end."""
+def unreadable(paths: Sequence[Source]) -> dict[Source, str]:
+    """The paths (or `Encoded`) that hold no readable image, each with the reason. Every file is decoded to its end."""
 
-    def probe(path: Path) -> str | None:
+    def probe(path: Source) -> str | None:
         try:
             _read(path, shortest=1)
         except _Unreadable as error:
@@ -79,30 +95,42 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _read(path: Path, shortest: int | None) -> Image.Image:
+def _read(path: Path | Encoded, shortest: int | None) -> Image.Image:
     image = _decoded(path, shortest)
     try:
         rgb = _shrunk(_upright(image, _rgb(image)), shortest)
-    except ValueError as error:  # PIL has no way from this mode to RGB
+    except Exception as error:  # PIL has no way from this mode to RGB, or broken bytes show only now
         raise _Unreadable(_reason(error)) from None
     rgb.info = {}  # EXIF holds thumbnails, which would stay in memory
     return rgb
 
 
-def _decoded(path: Path, shortest: int | None) -> Image.Image:
+def _opened(path: Path | Encoded) -> Image.Image:
+    """The image, opened; its pixels are not decoded yet."""
+    if isinstance(path, Encoded):
+        data = path.fetch()
+        if not data:
+            raise _Unreadable("the file is empty")
+        return Image.open(io.BytesIO(data), formats=_formats())
+    if not path.is_file():  # opening a pipe would wait for ever
+        raise _Unreadable("not a file" if path.exists() else "no such file")
+    if path.stat().st_size == 0:
+        raise _Unreadable("the file is empty")
+    return Image.open(path, formats=_formats())
+
+
+def _decoded(path: Path | Encoded, shortest: int | None) -> Image.Image:
     """The opened and loaded image, as it lies in the file."""
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            raise _Unreadable("not a file" if path.exists() else "no such file")
-        if path.stat().st_size == 0:
-            raise _Unreadable("the file is empty")
-        with Image.open(path, formats=_formats()) as image:
+        with _opened(path) as image:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise Image.DecompressionBombError
             if shortest:
                 # JPEG only: decode at 1/2, 1/4 or 1/8, but not smaller. All of the file is still read and checked.
                 image.draft(None, (shortest, shortest))
             image.load()
+        if 0 in image.size:
+            raise _Unreadable("it has no pixels")
         return image
     except _Unreadable:
         raise

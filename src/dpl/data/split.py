@@ -1,9 +1,14 @@
-"""The fixed split of one class's items where nobody gave one."""
+"""The fixed split of items where nobody gave one."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
+from dpl.data.paths import listed
 from dpl.data.task import Item
+from dpl.errors import DplError
+
+PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""What people call the splits, in lower case, and what they are called here."""
 
 VAL, TEST = 0.2, 0.3  # as in the CoOp family for data sets without an official split; the rest is train
 
@@ -28,3 +33,36 @@ def three_ways(items: Iterable[Item]) -> tuple[list[Item], list[Item], list[Item
     test, rest = take(items, TEST)
     val, train = take(rest, VAL * len(items) / len(rest))
     return train, val, test
+
+
+def filled(data: str, items: Mapping[str, Sequence[Item]], names: Sequence[str]) -> tuple[dict[str, list[Item]], tuple[str, ...]]:
+    """The pools "train", "val" and "test", and notes on those that were made.
+
+    `items` are "all", which are split 50/20/30 % per class; or "train" and "test", where val takes 20 % of train per class;
+    or all three, which stay. Raises `DplError` where a class has too few images to split; it begins with `data`.
+    """
+    pools: dict[str, list[Item]] = {part: list(items.get(part, ())) for part in ("train", "val", "test")}
+    if "all" in items:
+        for group in _by_class(data, items["all"], names, least=3, parts="train, val and test"):
+            for pool, part in zip(pools.values(), three_ways(group), strict=True):
+                pool.extend(part)
+        return pools, ("no splits given: every class is split 50/20/30 % into train, val and test, the same for all seeds",)
+    if "val" in items:
+        return pools, ()
+    pools["train"] = []
+    for group in _by_class(data, items["train"], names, least=2, parts="train and val"):
+        val, train = take(group, VAL)
+        pools["val"].extend(val)
+        pools["train"].extend(train)
+    return pools, ("no val given: 20 % of every class of train are for validation, the same for all seeds",)
+
+
+def _by_class(data: str, items: Iterable[Item], names: Sequence[str], least: int, parts: str) -> list[list[Item]]:
+    groups: list[list[Item]] = [[] for _ in names]
+    for item in items:
+        groups[item.label].append(item)
+    short = [f"{name} ({len(group)})" for name, group in zip(names, groups, strict=True) if len(group) < least]
+    if short:
+        problem = f"too few images to split into {parts}: {listed(short)}"
+        raise DplError(f"{data}: {problem}; every class needs {least} or more")
+    return groups

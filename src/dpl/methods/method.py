@@ -1,5 +1,6 @@
 """What a method is: a classifier that can learn from few shots, be saved as its parameters, and be built again from them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dpl.backbones.loading import Backbone
 from dpl.classifier import ClipClassifier
 from dpl.config import RunConfig
 from dpl.data.fewshot import FewShot
+from dpl.data.paths import shown
 from dpl.data.task import Task
 from dpl.errors import DplError
 from dpl.prompts.layout import PromptLayout
@@ -117,10 +119,28 @@ class Method(ClipClassifier):
             raise DplError(f"{self.name} has no {', '.join(values)}")
 
     def for_classes(self, class_names: Sequence[str]) -> "Method":
-        """The same learned parameters for other classes; `DplError` where they belong to their own."""
-        if self.class_specific:
-            raise DplError(f"{self.name}: what it has learned belongs to its own {len(self.class_names)} classes")
+        """The same learned parameters for other classes; of parameters that belong to classes, those of the same names.
+
+        Raises `DplError` where the parameters belong to classes and a name is not that of one of them.
+        """
+        state = self.select_classes(self._own_places(class_names)) if self.class_specific else self.state_dict()
         other = type(self)(self.backbone, class_names, self.templates, self.design)
-        other.load_state_dict(self.state_dict())
+        other.load_state_dict(state)
         other.scalars = self.scalars
         return other
+
+    def select_classes(self, places: Sequence[int]) -> Mapping[str, Tensor]:
+        """Where parameters belong to classes, the state dict of those at `places`, in that order: here a row of each tensor."""
+        return {name: tensor[list(places)] for name, tensor in self.state_dict().items()}
+
+    def _own_places(self, class_names: Sequence[str]) -> list[int]:
+        """Where among the own classes these are; of classes with the same name, each its own."""
+        own, asked = Counter(self.class_names), Counter(class_names)
+        if stranger := next((name for name, count in asked.items() if own[name] != count), None):
+            problem = "none" if not own[stranger] else "not exactly one"
+            belongs = f"{self.name}: what it has learned belongs to its own {len(self.class_names)} classes"
+            raise DplError(f"{belongs}; {shown(stranger)} is {problem} of them")
+        places: dict[str, list[int]] = {}
+        for place, name in reversed(list(enumerate(self.class_names))):
+            places.setdefault(name, []).append(place)
+        return [places[name].pop() for name in class_names]

@@ -130,6 +130,12 @@ class TipAdapter(ZeroShot, Method):
     def scalars(self, values: Mapping[str, float]) -> None:
         self.alpha, self.beta = values["alpha"], values["beta"]
 
+    def select_classes(self, places: Sequence[int]) -> Mapping[str, Tensor]:
+        """The keys of these classes' shots, and the classes by their new places."""
+        chosen = self.labels[:, None] == torch.tensor(places, device=self.labels.device)
+        kept = chosen.any(dim=1)
+        return {"keys": self.keys.detach()[kept], "labels": chosen[kept].int().argmax(dim=1)}
+
     def logits(
         self, image_features: Float[Tensor, "images dim"], text_features: Float[Tensor, "classes dim"]
     ) -> Float[Tensor, "images classes"]:
