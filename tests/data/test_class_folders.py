@@ -68,7 +68,7 @@ def test_links_to_folders_are_followed_once(tree, draw, tmp_path):
     (root / "a" / "more").symlink_to(tmp_path / "outside", target_is_directory=True)
     (root / "a" / "again").symlink_to(tmp_path / "outside", target_is_directory=True)
     task = folder.load(root)
-    names = sorted(item.name for item in task.train + task.val + task.test)
+    names = sorted(item.name for item in (*task.train, *task.val, *task.test))
     assert names == ["a/000.png", "a/001.png", "a/002.png", "a/again/x.png", "b/000.png", "b/001.png", "b/002.png"]
 
 

@@ -12,7 +12,7 @@ def test_without_splits_every_class_is_split(tree):
     assert task.class_names == ("Dog", "cat", "red panda")
     counts = [Counter(item.label for item in pool) for pool in (task.train, task.val, task.test)]
     assert counts == [{0: 1, 1: 5, 2: 10}, {0: 1, 1: 2, 2: 4}, {0: 1, 1: 3, 2: 6}]
-    assert len({item.name for item in task.train + task.val + task.test}) == 33
+    assert len({item.name for item in (*task.train, *task.val, *task.test)}) == 33
     (note,) = task.notes
     assert "50/20/30" in note
     assert (task.name, task.templates[0]) == ("data", "a photo of a {}.")
@@ -46,7 +46,7 @@ def test_hidden_files_are_ignored(tree, draw):
     draw(root / "a" / "._000.png")
     (root / "Thumbs.db").write_text("no image")
     task = folder.load(root)
-    assert task.class_names == ("a", "b") and len(task.train + task.val + task.test) == 6 and len(task.notes) == 1
+    assert task.class_names == ("a", "b") and len((*task.train, *task.val, *task.test)) == 6 and len(task.notes) == 1
 
 
 def test_files_of_other_kinds_are_ignored_with_a_note(tree):
@@ -54,7 +54,7 @@ def test_files_of_other_kinds_are_ignored_with_a_note(tree):
     for name in ("a/notes.txt", "b/1.HEIC", "b/2.heic", "b/Makefile"):
         (root / name).write_text("no image")
     task = folder.load(root, strict=True)
-    assert len(task.train + task.val + task.test) == 6
+    assert len((*task.train, *task.val, *task.test)) == 6
     assert task.notes[0] == "ignored files of other kinds: .heic (2), .txt (1), no ending (1)"
 
 
@@ -63,7 +63,7 @@ def test_names_with_spaces_accents_and_other_scripts(tree, draw):
     draw(root / "猫" / "naïve file (1).JPG")
     task = folder.load(root)
     assert task.class_names == ("crème brûlée", "two words", "猫")
-    assert "猫/naïve file (1).JPG" in {item.name for item in task.train + task.val + task.test}
+    assert "猫/naïve file (1).JPG" in {item.name for item in (*task.train, *task.val, *task.test)}
 
 
 def spoil(root):
@@ -78,7 +78,7 @@ def test_unreadable_files_are_skipped_with_a_note(tree):
     root = tree({"a": 4, "b": 4})
     spoil(root)
     task = folder.load(root)
-    assert len(task.train + task.val + task.test) == 8
+    assert len((*task.train, *task.val, *task.test)) == 8
     note = task.notes[0]
     assert "skipped 3 unreadable" in note and "a/cut.png" in note and "a/empty.jpg (the file is empty)" in note
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_not_utf8_is_read(tree, draw):
     except OSError:
         pytest.skip("this file system takes UTF-8 only")
     task = folder.load(root)
-    assert "a/\\udcff.png" in {item.name for item in task.train + task.val + task.test}
+    assert "a/\\udcff.png" in {item.name for item in (*task.train, *task.val, *task.test)}
 
 
 def test_the_test_set_stays_when_the_folder_moves(tree, tmp_path):

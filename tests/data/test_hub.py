@@ -182,7 +182,7 @@ def test_rows_without_label_or_picture_are_left_out_or_refused(tmp_path):
         cells["image"][row] = image
     data = saved(tmp_path / "a", Dataset.from_dict(cells, features=FEATURES))
     task = load_task(data)
-    assert len(task.train + task.val + task.test) == 8
+    assert len((*task.train, *task.val, *task.test)) == 8
     assert "skipped 1 row without a label" in task.notes
     assert any("skipped 3 unreadable images: rows/4 (the row has no image), rows/5" in note for note in task.notes)
     with pytest.raises(DplError, match="1 rows have no label"):
@@ -199,7 +199,7 @@ def test_a_path_in_a_file_that_somebody_gave_is_not_opened(tmp_path):
     cells["image"][0] = {"bytes": None, "path": str(outside)}
     parquet.write_table(pa.table(cells), tmp_path / "x.parquet")
     task = load_task(str(tmp_path / "x.parquet"))
-    assert "rows/0 (the row has only an image's path)" in task.notes[0] and len(task.train + task.val + task.test) == 11
+    assert "rows/0 (the row has only an image's path)" in task.notes[0] and len((*task.train, *task.val, *task.test)) == 11
 
 
 def text_column(values: list) -> Dataset:

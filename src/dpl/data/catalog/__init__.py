@@ -11,7 +11,7 @@ from dpl.data.catalog.readers import split_file
 from dpl.data.catalog.rows import ROWS
 from dpl.data.catalog.shifts import SHIFTS
 from dpl.data.paths import shown
-from dpl.data.task import Augmentation, Item, Task
+from dpl.data.task import Augmentation, Task
 from dpl.errors import DplError
 
 CATALOG: dict[str, Dataset] = {row.name: row for row in (*ROWS, *SHIFTS)}
