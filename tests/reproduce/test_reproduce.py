@@ -164,6 +164,17 @@ def test_few_shot_on_the_replicas_has_the_published_figures_beside_and_apart(roo
     assert settings["train"]["batch_size"] == 32 and settings["preset"] == "paper" and settings["root"] == str(root)
 
 
+def test_base_to_new_on_the_replicas_that_have_two_classes_in_each_half(root, checkpoint, tmp_path):
+    data, out = ("imagenet", "caltech101", "fgvc_aircraft", "eurosat"), tmp_path / "out"
+    command = ["reproduce", "base-to-new", "--root", root, "--methods", "coop:train.epochs=1", "--seeds", "1", "--shots", "1"]
+    assert main([str(word) for word in (*command, "--data", *data, "--backbone", checkpoint, "--out", out)]) == 0
+    assert all([*table["rows"]] == [*data] for table in read(out / "reproduce.json")["measured"]["tables"])
+    for name in data:
+        (run,) = (path for path in (out / name).iterdir() if (path / "metrics.json").exists())
+        base, new = read(run / "metrics.json")["classes"], read(run.parent / f"{run.name}.new.json")["classes"]
+        assert base - new in (0, 1) and new >= 2
+
+
 def test_transfer_to_other_data_averages_those_not_learned_on(root, checkpoint, tmp_path):
     out = tmp_path / "out"
     assert main(words("cross-dataset", out, checkpoint, "--root", root, "--data", "dtd", "caltech101", "--shots", "2")) == 0
