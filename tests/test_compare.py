@@ -12,7 +12,8 @@ import pytest
 from scipy.stats import t
 
 import dpl.pipeline
-from dpl.cli import Compare, _parse, main
+from dpl.arguments import Compare, parse
+from dpl.cli import main
 from dpl.compare import PlannedRun, Taken, make_plan, time_left
 from dpl.config import FitRun
 from dpl.errors import DplError
@@ -84,7 +85,7 @@ def test_runs_are_ordinary_ones_with_the_settings_asked_for(compared: Path, imag
 
 def test_the_command_that_is_written_repeats_the_plan():
     spaced = make_plan(asked(methods=("coop:init='a photo'", "dpl"), seeds=("3,1",), shots=("4 , 2",), template=("a {} dog",)))
-    again = make_plan(_parse(Compare, shlex.split(spaced.command)[2:], "dpl compare"))
+    again = make_plan(parse(Compare, shlex.split(spaced.command)[2:], "dpl compare"))
     assert again == spaced and [column.words for column in spaced.columns] == [("--init", "a photo"), ()]
 
 
@@ -93,7 +94,7 @@ def test_templates_of_a_file_are_in_the_command_and_in_every_run(tmp_path):
     plan = make_plan(asked(template=(str(tmp_path / "t.txt"), "one {}")))
     (tmp_path / "t.txt").unlink()
     assert {run.config.template for run in plan.runs} == {("a {}", "it's {}", "one {}")}
-    assert make_plan(_parse(Compare, shlex.split(plan.command)[2:], "dpl compare")) == plan
+    assert make_plan(parse(Compare, shlex.split(plan.command)[2:], "dpl compare")) == plan
 
 
 def test_the_order_is_shots_by_shots_and_in_each_seed_by_seed():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpl.cli import parse_run
+from dpl.arguments import parse_run
 from dpl.config import (
     PRESETS,
     FitRun,

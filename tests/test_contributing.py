@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dpl import fit, load_run
-from dpl.cli import parse_run
+from dpl.arguments import parse_run
 from dpl.methods import METHODS, Row
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text()

@@ -12,8 +12,9 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from dpl import Backbone, load_backbone
+from dpl.arguments import Compare, Evaluate, parse, parse_run
 from dpl.classifier import Classifier
-from dpl.cli import COMMANDS, Compare, Evaluate, _parse, parse_run
+from dpl.cli import COMMANDS
 from dpl.compare import make_plan
 from dpl.config import FIELD, PRESETS, REGULARIZERS, FitRun, SearchConfig, Training, preset
 from dpl.data.digits import TEMPLATES
@@ -215,9 +216,9 @@ COMMAND_LINES = re.findall(r"^    (dpl .*)$", PAGE, re.MULTILINE) + re.findall(r
 def test_every_command_parses(line):
     _, command, *rest = shlex.split(line)
     if command == "compare" and rest:
-        assert make_plan(_parse(Compare, rest, "dpl compare")).runs
+        assert make_plan(parse(Compare, rest, "dpl compare")).runs
     elif command == "evaluate":
-        assert _parse(Evaluate, rest, "dpl evaluate").on
+        assert parse(Evaluate, rest, "dpl evaluate").on
     elif rest:
         assert command in ("fit", "search", "train") and parse_run(command, rest).data
     assert command in COMMANDS
@@ -251,8 +252,8 @@ def test_every_flag_of_a_method_exists(capsys, monkeypatch, method):
 
 def test_every_other_flag_exists(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
-    exists = offered(capsys, lambda: _parse(Compare, ["--help"], "dpl compare"))
-    exists |= offered(capsys, lambda: _parse(Evaluate, ["--help"], "dpl evaluate"))
+    exists = offered(capsys, lambda: parse(Compare, ["--help"], "dpl compare"))
+    exists |= offered(capsys, lambda: parse(Evaluate, ["--help"], "dpl evaluate"))
     for method in METHODS:
         exists |= offered(capsys, lambda method=method: parse_run("fit", ["--method", method, "--help"]))
     named = {flag for heading, text in sections("##").items() if heading != "The methods" for flag in flags(text)}

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpl import load_task
-from dpl.cli import main, parse_run
+from dpl.arguments import parse_run
+from dpl.cli import main
 from dpl.config import checked, command
 from dpl.data.templates import PHOTOS, given_templates, with_templates
 from dpl.errors import DplError

@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 from dpl import DplError, evaluate_classifier, fit, load_run, load_task
 from dpl.apply import evaluate_run
-from dpl.cli import parse_run
+from dpl.arguments import parse_run
 from dpl.config import PRESETS, FitRun, RunConfig, SearchConfig, checked, command, preset
 from dpl.data.transforms import decode
 from dpl.methods import METHODS

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dpl.cli import Reproduce, _parse, main
+from dpl.arguments import Reproduce, parse
+from dpl.cli import main
 from dpl.errors import DplError
 from dpl.methods import METHODS
 from dpl.reproduce import PROTOCOLS, make_grid
@@ -75,7 +76,7 @@ def test_authors_settings_for_a_data_set_or_a_protocol_are_taken_unless_others_a
 def test_the_command_that_is_written_repeats_the_grid(root: Path):
     one = asked("domain", root, methods=("coop:init='a photo'", "dpl"), seeds=("3,1",), data=("imagenet_a",), out=Path("there"))
     grid = make_grid(one)
-    assert make_grid(_parse(Reproduce, shlex.split(grid.command)[2:], "dpl reproduce")) == grid
+    assert make_grid(parse(Reproduce, shlex.split(grid.command)[2:], "dpl reproduce")) == grid
 
 
 def test_what_is_not_there_is_named_and_left_out(root: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpl.cli import parse_run
+from dpl.arguments import parse_run
 from dpl.config import PRESETS, RunConfig, checked
 from dpl.data.paths import shown
 from dpl.data.templates import given_templates
@@ -17,7 +17,7 @@ from dpl.methods import method_row
 from dpl.pipeline import data_name, with_full_paths
 
 if TYPE_CHECKING:
-    from dpl.cli import Compare
+    from dpl.arguments import Compare
 
 _PART = r"""(?:'[^']*'|"[^"]*"|[^%s'"])+"""  # what stands between separators, quoted or not
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpl.cli import Compare
+from dpl.arguments import Compare
 from dpl.compare.plan import Column, Plan, columns_of, make_plan
 from dpl.data.catalog import CATALOG, present
 from dpl.data.paths import listed, shown
@@ -15,7 +15,7 @@ from dpl.errors import DplError
 from dpl.pipeline import data_name
 
 if TYPE_CHECKING:
-    from dpl.cli import Reproduce
+    from dpl.arguments import Reproduce
 
 SOURCE = "imagenet"
 ELEVEN = tuple(name for name, row in CATALOG.items() if row.trained_on is None)

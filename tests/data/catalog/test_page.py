@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dpl.cli import CheckDataset, Compare, Datasets, Evaluate, WhereDataset, _parse, parse_run
+from dpl.arguments import CheckDataset, Compare, Datasets, Evaluate, WhereDataset, parse, parse_run
 from dpl.compare import make_plan
 from dpl.data.catalog import CATALOG
 
@@ -55,12 +55,12 @@ def test_every_command_parses(line: str):
     _, command, *rest = shlex.split(line)
     if command == "datasets":
         kind = OF_DATASETS.get(rest[0])
-        parsed = _parse(kind or Datasets, rest[1:] if kind else rest, "dpl datasets")
+        parsed = parse(kind or Datasets, rest[1:] if kind else rest, "dpl datasets")
         assert getattr(parsed, "name", "dtd") in CATALOG
     elif command == "compare":
-        assert make_plan(_parse(Compare, rest, "dpl compare")).runs
+        assert make_plan(parse(Compare, rest, "dpl compare")).runs
     elif command == "evaluate":
-        assert set(_parse(Evaluate, rest, "dpl evaluate").on) <= set(CATALOG)
+        assert set(parse(Evaluate, rest, "dpl evaluate").on) <= set(CATALOG)
     else:
         assert command == "fit" and parse_run("fit", rest).data in CATALOG
 
