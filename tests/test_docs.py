@@ -32,7 +32,7 @@ from .bare import bare_backbone
 from .methods.plain import close, draw_pixels
 
 ROOT = Path(__file__).parent.parent
-PAGE = (ROOT / "docs" / "methods.md").read_text()
+PAGE = re.sub(r"\\\n +", "", (ROOT / "docs" / "methods.md").read_text())  # a command that goes on in the next line is one
 SHOTS = 16
 
 
