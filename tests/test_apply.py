@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from dpl.apply import base_to_new, evaluate_on, evaluate_run, harmonic_mean
+from dpl.apply import base_to_new, evaluate_run, harmonic_mean
 from dpl.backbones.loading import load_backbone
 from dpl.classifier import ZeroShot
 from dpl.cli import main
@@ -19,6 +20,11 @@ from dpl.runs import load_run
 from tests.checkpoints import save_images
 
 SPECIFIC = ("linear-probe", "tip-adapter", "tip-adapter-f", "coop")
+
+
+def evaluated(run: Path, *on: str, **options) -> dict[str, Any]:
+    (result,) = evaluate_run(run, on, **options)
+    return result
 
 
 def named(folder: Path, images: Path, **names: str) -> Path:
@@ -76,7 +82,7 @@ def test_the_harmonic_mean_by_hand():
 
 
 def test_the_new_classes_of_a_base_run(base: Path, data: Path):
-    result, metrics = evaluate_run(base, classes="new"), json.loads((base / "metrics.json").read_text())
+    result, metrics = evaluated(base, classes="new"), json.loads((base / "metrics.json").read_text())
     task = load_task(str(data))
     assert task.class_names == ("blue", "green", "lime", "red", "rose")
     images = [item for item in task.test if item.label in (3, 4)]
@@ -92,15 +98,15 @@ def test_the_new_classes_of_a_base_run(base: Path, data: Path):
 
 
 def test_a_run_is_evaluated_on_its_own_classes_unless_others_are_asked_for(base: Path):
-    metrics, own = json.loads((base / "metrics.json").read_text()), evaluate_run(base)
+    metrics, own = json.loads((base / "metrics.json").read_text()), evaluated(base)
     assert own["accuracy"] == metrics["accuracy"] and own["classes"] == 3 and "base_to_new" not in own
-    assert evaluate_run(base, classes="base") == own
-    assert evaluate_run(base, classes="all")["classes"] == 5
+    assert evaluated(base, classes="base") == own
+    assert evaluated(base, classes="all")["classes"] == 5
 
 
 def test_evaluate_prints_base_new_and_their_mean(base: Path, capsys):
     assert main(["evaluate", str(base), "--classes", "new"]) == 0
-    output, result = capsys.readouterr().out, evaluate_run(base, classes="new")["base_to_new"]
+    output, result = capsys.readouterr().out, evaluated(base, classes="new")["base_to_new"]
     for both in result.values():
         assert f"{both['harmonic_mean']:.1%}  (base {both['base']:.1%}, new {both['new']:.1%})" in output
     assert "harmonic mean" in output and "of zero-shot" in output
@@ -108,7 +114,7 @@ def test_evaluate_prints_base_new_and_their_mean(base: Path, capsys):
 
 def test_other_data_have_their_own_template_in_zero_shot_and_the_runs_in_the_tuned_model(base: Path, others: list[str]):
     model, task = load_run(base), load_task(others[0])
-    result = evaluate_run(base, others[0])
+    result = evaluated(base, others[0])
     plain = ZeroShot(model.backbone, task.class_names, ["a photo of a {}."])
     assert task.templates[0] == "a photo of a {}." and model.templates[0] == "the {} thing"
     assert result["zero_shot_accuracy"] == evaluate_classifier(plain, task.test).accuracy
@@ -122,7 +128,7 @@ def test_several_data_sets_are_a_list_as_json_and_a_table_with_the_mean_of_those
     results = json.loads(capsys.readouterr().out)
     assert [result["data"] for result in results] == [*others, str(data)]
     assert [result["classes"] for result in results] == [2, 3, 5]
-    assert results == json.loads(json.dumps([evaluate_run(base, on) for on in (*others, str(data))]))
+    assert results == json.loads(json.dumps([evaluated(base, on) for on in (*others, str(data))]))
     assert main(["evaluate", str(base), "--on", *others, str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
     mean = [sum(result[key] for result in results[:2]) / 2 for key in ("accuracy", "zero_shot_accuracy")]
@@ -134,11 +140,11 @@ def test_several_data_sets_are_a_list_as_json_and_a_table_with_the_mean_of_those
 def test_nothing_is_evaluated_where_one_of_the_data_sets_is_missing(base: Path, others: list[str], monkeypatch):
     monkeypatch.setattr("dpl.apply.evaluate_side_by_side", None)
     with pytest.raises(DplError, match="nowhere"):
-        evaluate_on(base, [*others, "nowhere"])
+        evaluate_run(base, [*others, "nowhere"])
 
 
 def test_half_of_other_data(base: Path, data: Path):
-    assert evaluate_run(base, str(data), classes="new")["classes"] == 2
+    assert evaluated(base, str(data), classes="new")["classes"] == 2
 
 
 @pytest.mark.parametrize("method", SPECIFIC)
@@ -146,7 +152,7 @@ def test_what_belongs_to_classes_is_taken_to_those_of_the_same_name(method: str,
     model = load_run(specific[method])
     assert model.class_specific
     some = named(tmp_path / "some", images, red="red", blue="dark_blue")
-    result, task = evaluate_run(specific[method], str(some)), load_task(str(some))
+    result, task = evaluated(specific[method], str(some)), load_task(str(some))
     # The whole model, its answers limited to the two classes: blue is its first, red its fourth.
     texts = model.text_features()
     right = 0

@@ -27,7 +27,7 @@ from dpl.methods.coop import CoOpRun
 def test_every_preset_fits_every_kind_of_run(kind, name: str):
     config = preset(kind, name, "digits")
     assert checked(config) == config
-    assert (config.augmentation, config.prompt_std) == (("protocol", 0.02) if name == "paper" else ("task", 0.05))
+    assert (config.augmentation, config.prompt_std) == (("protocol", 0.02) if name.startswith("paper") else ("task", 0.05))
 
 
 def test_settings_come_back_from_json_as_they_were():

@@ -71,20 +71,6 @@ def _read(paths: Sequence[Path], size: int) -> dict[Path, Tensor | DplError]:
 
 def evaluate_run(
     run: Path,
-    on: str | None = None,
-    classes: Classes | None = None,
-    root: Path | None = None,
-    backbone: str | None = None,
-    device: str = "auto",
-    precision: PrecisionChoice = "auto",
-    say: Say = lambda _: None,
-) -> dict[str, Any]:
-    """`evaluate_on` one data set, `on`, or the run's own test images."""
-    return evaluate_on(run, [on] if on else [], classes, root, backbone, device, precision, say)[0]
-
-
-def evaluate_on(
-    run: Path,
     on: Sequence[str] = (),
     classes: Classes | None = None,
     root: Path | None = None,

@@ -20,26 +20,31 @@ if TYPE_CHECKING:
 
 def parse_run(kind: str, rest: Sequence[str]) -> "RunConfig":
     """Settings from the command line, on top of those of the method and preset that it names."""
-    from dpl.config import PRESETS, preset
+    from dpl.config import PRESETS, RunConfig, preset
     from dpl.runs import run_settings
 
+    # Which method, and with how many shots the images of another run were drawn, decides what there is to be given.
     early = ArgumentParser(add_help=False, allow_abbrev=False)
-    for name, default in (("method", "dpl"), ("preset", "default"), ("shots", None), ("shots-from", None)):
+    for name, default in (("method", "dpl"), ("preset", "default"), ("shots-from", None)):
         early.add_argument(f"--{name}", nargs="?", const="", default=default)
     words = early.parse_known_args(list(rest))[0]
     if words.preset not in PRESETS:
         raise DplError(f"no preset {words.preset!r}: there are {', '.join(PRESETS)}")
     shots = 16
-    if words.shots and words.shots.isdecimal():  # what is no number is refused with the other settings
-        shots = int(words.shots)
-    elif words.shots is None and words.shots_from:
+    if words.shots_from:
         from dpl.data.chosen import shots_asked
 
         shots = shots_asked(Path(words.shots_from)) or shots
     cls = run_settings(kind, words.method)
-    default = preset(cls, words.preset, data="", shots=shots)
-    object.__setattr__(default, "data", tyro.MISSING)  # no str, which a checked constructor would refuse
-    return parse(cls, rest, f"dpl {kind}", default)
+
+    def parsed(like: RunConfig) -> RunConfig:
+        default = preset(cls, words.preset, like.data, like.shots, like.classes)
+        object.__setattr__(default, "data", tyro.MISSING)  # no str, which a checked constructor would refuse
+        return parse(cls, rest, f"dpl {kind}", default)
+
+    first = parsed(cls(data="", shots=shots))
+    # What authors have published may go by the data and the shots.
+    return first if words.preset == "default" else parsed(first)
 
 
 def parse(cls: type, rest: Sequence[str], prog: str, default: Any = None) -> Any:

@@ -141,10 +141,10 @@ def _evaluate(rest: Sequence[str]) -> None:
     from dpl.terminal import print_evaluations, print_metrics, quiet
 
     quiet()
-    from dpl.apply import evaluate_on
+    from dpl.apply import evaluate_run
 
     where = {"classes": arguments.classes, "root": arguments.root, **_where(arguments)}
-    results = evaluate_on(arguments.run, arguments.on, **where, say=_note)
+    results = evaluate_run(arguments.run, arguments.on, **where, say=_note)
     if arguments.json:
         print(json.dumps(results if len(results) > 1 else results[0], indent=1, ensure_ascii=False))
     elif len(results) > 1:

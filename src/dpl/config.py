@@ -16,7 +16,7 @@ CountOrZero = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]
 RateOrZero = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
-PresetName = Literal["default", "paper"]
+PresetName = Literal["default", "paper", "paper-transfer"]
 RegularizerName = Literal["none", "distillation", "kgcoop", "promptsrc"]
 
 
@@ -134,6 +134,19 @@ class TrainConfig(Training):
 
 
 @dataclass(frozen=True)
+class Occasion:
+    """What the settings that a method's authors published may go by."""
+
+    shots: int = 16
+    data: str = ""
+    """What is learned on, by the name that a person gives."""
+    classes: Literal["all", "base", "new"] = "all"
+    """Those learned: of "base" the new ones are evaluated too."""
+    transfers: bool = False
+    """Whether other data than those learned on are evaluated."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """What every run has."""
 
@@ -144,7 +157,8 @@ class RunConfig:
     method: str = "dpl"
     """How to adapt the backbone (dpl methods lists the ways); each has settings of its own, see --method NAME --help."""
     preset: PresetName = "default"
-    """Where the other settings start from: ours for few shots on the embedded backbone, or those that its authors published."""
+    """Where the other settings start from: ours for few shots on the embedded backbone, or those that its authors published,
+    be it for the data learned on or for the transfer to other data."""
     root: Path | None = None
     """Where the data sets of the catalogue lie, a folder for each (dpl datasets where NAME says how)."""
     names: Path | None = None
@@ -174,8 +188,8 @@ class RunConfig:
     """What the backbone's layers compute in (what is learned, and logits: always fp32); auto: bf16 where it is faster."""
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
-        """The settings that the method's authors published for so many shots, where they are not the defaults here."""
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
+        """The settings that the method's authors published for this occasion, where they are not the defaults here."""
         return {}
 
     @property
@@ -207,7 +221,7 @@ class SearchRun(PromptRun):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """As released."""
         return {**_PAPER, "search": _PAPER_SEARCH}
 
@@ -221,7 +235,7 @@ class TrainRun(PromptRun):
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """As released."""
         return {**_PAPER, "train": _PAPER_TRAIN}
 
@@ -238,7 +252,7 @@ class FitRun(PromptRun):
     """Training goes on with the prompts that the search has learned; no: it starts from fresh ones."""
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """As released."""
         return {**_PAPER, "search": _PAPER_SEARCH, "train": _PAPER_TRAIN, "inherit": False}
 
@@ -265,10 +279,10 @@ PRESETS = get_args(PresetName)
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def preset(kind: type[Config], name: str, data: str, shots: int = 16) -> Config:
-    """The settings of the preset `name` for a run of this kind on so many shots."""
-    changes = kind.published(shots) if name == "paper" else {}
-    return kind(data=data, preset=cast(PresetName, name), shots=shots, **changes)
+def preset(kind: type[Config], name: str, data: str, shots: int = 16, classes: Literal["all", "base", "new"] = "all") -> Config:
+    """The settings of the preset `name` for a run of this kind."""
+    changes = {} if name == "default" else kind.published(Occasion(shots, data, classes, transfers=name == "paper-transfer"))
+    return kind(data=data, preset=cast(PresetName, name), shots=shots, classes=classes, **changes)
 
 
 def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
@@ -302,8 +316,9 @@ def checked(config: Config) -> Config:
 
 def command(kind: str, config: RunConfig) -> str:
     """The command line that repeats a run: what differs from its preset, ready for a shell."""
-    base = preset(type(config), config.preset, config.data, config.shots)
-    base = replace(base, **{name: RunConfig.__dataclass_fields__[name].default for name in ("method", "preset", "shots")})
+    base = preset(type(config), config.preset, config.data, config.shots, config.classes)
+    usual = ("method", "preset", "shots", "classes")
+    base = replace(base, **{name: RunConfig.__dataclass_fields__[name].default for name in usual})
     return shlex.join(["dpl", kind, config.data, *_differences(config, base)])
 
 

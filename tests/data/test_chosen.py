@@ -1,6 +1,7 @@
 """Shots that another run has drawn: the same images in the same order, or one line that says what is missing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_another_number_of_shots_than_there_is_is_refused(shots: int, tmp_path: 
     file = write(tmp_path / "shots.json", ["train/0/1.png", "train/0/2.png", "train/1/1.png"], [])
     with pytest.raises(DplError, match=f"has 2 shots per class, not {shots}; add --shots 2"):
         chosen(task(), file, shots)
+
+
+def test_an_image_of_both_train_and_val_is_refused_where_they_are_one_pool(tmp_path: Path):
+    one = task()
+    one = replace(one, val=one.train)
+    assert len(chosen(one, write(tmp_path / "shots.json", ["train/0/1.png"], ["train/0/2.png"]), 1).val) == 1
+    with pytest.raises(DplError, match='names train/0/1.png for "train" and for "val"'):
+        chosen(one, write(tmp_path / "shots.json", ["train/0/1.png"], ["train/0/1.png"]), 1)
 
 
 def test_classes_without_an_image_are_noted(tmp_path: Path):

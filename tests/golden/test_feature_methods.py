@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dpl.classifier import ZeroShot
+from dpl.config import Occasion
 from dpl.methods.clip_lora import ClipLora, ClipLoraDesign
 from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, cache_keys
 from dpl.methods.tip_adapter_f import TipAdapterF, TipAdapterFRun
@@ -60,7 +61,7 @@ def test_tip_adapters_keys_classifier_and_logits(golden_backbone, show):
 def test_two_steps_of_tip_adapter_f(golden_backbone, show):
     golden, model = load_golden("tip_adapter"), tip_adapter(TipAdapterF, golden_backbone)
     model.load_state_dict({"keys": golden["out.cache_keys"], "labels": golden["in.cache_labels"]})
-    config = replace(TipAdapterFRun.published(16)["train"], epochs=1)
+    config = replace(TipAdapterFRun.published(Occasion())["train"], epochs=1)
     optimizer = make_optimizer(config, model.parameters())
     for step in (1, 2):
         show(f"images_train{step}")

@@ -95,3 +95,4 @@ def test_the_authors_train_longer_with_more_shots(shots, epochs):
     run = preset(CoOpRun, "paper", "digits", shots)
     assert run.design == CoOpDesign()
     assert (run.train.epochs, run.train.batch_size, run.train.lr) == (epochs, 32, 2e-3)
+    assert preset(CoOpRun, "paper", "imagenet", shots).train.epochs == 50

@@ -84,8 +84,8 @@ def test_a_name_finds_a_class_of_that_name_and_its_settings(method: str):
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("method", METHODS)
 def test_every_preset_is_in_range_and_can_be_repeated_from_its_command(method: str, name: str):
-    for shots in (1, 4, 16):
-        config = preset(METHODS[method].run(), name, "digits", shots)
+    for shots, data, classes in ((1, "digits", "all"), (4, "imagenet", "base"), (16, "eurosat", "new")):
+        config = preset(METHODS[method].run(), name, data, shots, classes)
         assert checked(config) == config
         assert parse_run("fit", command("fit", config).split()[2:]) == config
 
@@ -150,9 +150,9 @@ def test_other_classes_are_taken_or_refused_in_one_line(method: str, runs, tmp_p
         (other / name).symlink_to(images / colour, target_is_directory=True)
     if method in CLASS_SPECIFIC:
         with pytest.raises(DplError, match="belongs to its own 3 classes"):
-            evaluate_run(runs[method], str(other))
+            evaluate_run(runs[method], [str(other)])
     else:
-        assert evaluate_run(runs[method], str(other))["classes"] == 2
+        assert evaluate_run(runs[method], [str(other)])[0]["classes"] == 2
 
 
 @pytest.mark.parametrize("method", METHODS)

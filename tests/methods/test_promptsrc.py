@@ -31,6 +31,9 @@ def test_both_presets_have_the_regularizer(name):
 
 
 def test_the_authors_settings():
+    base, elsewhere = preset(PromptSRCRun, "paper", "dtd", classes="base"), preset(PromptSRCRun, "paper-transfer", "imagenet")
+    assert (base.train.epochs, base.train.penalties.aggregate, base.design.depth) == (20, (0.75, 0.05), 9)
+    assert (elsewhere.train.epochs, elsewhere.train.penalties.aggregate, elsewhere.design.depth) == (20, (0.3, 0.5), 3)
     train = preset(PromptSRCRun, "paper", "digits").train
     assert (train.epochs, train.batch_size, train.lr, train.optimizer) == (50, 4, 2.5e-3, "sgd")
 

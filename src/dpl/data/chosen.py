@@ -1,7 +1,6 @@
 """`--shots-from`: the images that another run has drawn, found again by their names."""
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def chosen(task: Task, path: Path, shots: int) -> FewShot:
     if not task.train:
         raise DplError(without_training(task))
     names, asked = _read(path)
-    train, val = (_found(task, path, part, names[part]) for part in ("train", "val"))
+    train, val = _found(task, path, names)
     if not train:
         raise DplError(f'{shown(path)}: names no image for "train"')
     asked = asked or max(Counter(item.label for item in train).values())
@@ -69,19 +68,22 @@ def _is_names(names: object) -> bool:
     return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
 
-def _found(task: Task, path: Path, part: str, names: list[str]) -> tuple[Item, ...]:
-    """The items of a pool by their names."""
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DplError(f'{shown(path)}: "{part}" names {shown(twice[0])} twice; name every image once')
-    pool = _by_name(task.train if part == "train" else task.val, set(names))
-    if missing := [name for name in names if name not in pool]:
-        all_of = f"{len(missing)} of the {len(names)} images"
-        raise DplError(
-            f"{shown(path)}: {all_of} are not in the {part} images of {shown(task.name)}, {shown(missing[0])} first;"
-            " give the data that they were drawn from"
-        )
-    return tuple(pool[name] for name in names)
-
-
-def _by_name(items: Iterable[Item], names: set[str]) -> dict[str, Item]:
-    return {item.name: item for item in items if item.name in names}
+def _found(task: Task, path: Path, names: dict[str, list[str]]) -> list[tuple[Item, ...]]:
+    """The items of "train" and "val" by their names; a pool is gone through once, as it may be of a million files."""
+    asked = {name for part in names.values() for name in part}
+    train = {item.name: item for item in task.train if item.name in asked}
+    val = train if task.val is task.train else {item.name: item for item in task.val if item.name in asked}
+    found: list[tuple[Item, ...]] = []
+    for part, pool in (("train", train), ("val", val)):
+        if twice := [name for name, count in Counter(names[part]).items() if count > 1]:
+            raise DplError(f'{shown(path)}: "{part}" names {shown(twice[0])} twice; name every image once')
+        if missing := [name for name in names[part] if name not in pool]:
+            all_of = f"{len(missing)} of the {len(names[part])} images"
+            raise DplError(
+                f"{shown(path)}: {all_of} are not in the {part} images of {shown(task.name)}, {shown(missing[0])} first;"
+                " give the data that they were drawn from"
+            )
+        found.append(tuple(pool[name] for name in names[part]))
+    if both := [name for name in names["val"] if name in set(names["train"])]:
+        raise DplError(f'{shown(path)}: names {shown(both[0])} for "train" and for "val"; an image is in one of them')
+    return found

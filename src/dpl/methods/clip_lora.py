@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dpl.backbones.loading import Backbone
 from dpl.backbones.low_rank import low_rank
 from dpl.classifier import sentences
-from dpl.config import AugmentedRun, Count, Rate, Training
+from dpl.config import AugmentedRun, Count, Occasion, Rate, Training
 from dpl.methods.method import Method, Objective
 from dpl.prompts.inputs import ContextText, ContextTexts
 from dpl.regularization import Regularizer
@@ -52,10 +52,10 @@ class ClipLoraRun(AugmentedRun):
     train: Training = field(default_factory=Training)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """500 steps per shot, the cosine by step down to 1e-6; crops of 50-100 %."""
         adamw: dict[str, Any] = {"lr": 2e-4, "weight_decay": 1e-2, "warmup_epochs": 0, "clip_norm": 0.0}
-        train = Training(steps=500 * shots, batch_size=32, schedule="step", final_lr=1e-6, **adamw)
+        train = Training(steps=500 * occasion.shots, batch_size=32, schedule="step", final_lr=1e-6, **adamw)
         return {"augmentation": "gentle", "train": train}
 
 

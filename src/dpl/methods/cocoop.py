@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
-from dpl.config import FIELD, AugmentedRun, Count, Optimization, RateOrZero
+from dpl.config import FIELD, AugmentedRun, Count, Occasion, Optimization, RateOrZero
 from dpl.methods.coop import PHRASE, CoOp, CoOpDesign
 from dpl.methods.method import Objective
 from dpl.regularization import Regularizer
@@ -45,7 +45,7 @@ class CoCoOpRun(AugmentedRun):
     train: Optimization = field(default_factory=lambda: Optimization(epochs=27))
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """10 epochs, one image a step, whatever the shots."""
         return {"augmentation": "protocol", "train": Optimization(epochs=10, batch_size=1, lr=2e-3, **FIELD)}
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dpl.backbones.branch import Branch
 from dpl.backbones.loading import Backbone
 from dpl.classifier import ZeroShot
-from dpl.config import FIELD, AugmentedRun, Count, CountOrZero, RateOrZero, Training
+from dpl.config import FIELD, AugmentedRun, Count, CountOrZero, Occasion, RateOrZero, Training
 from dpl.data.transforms import normalise
 from dpl.methods.coop import PHRASE, words
 from dpl.methods.method import Method
@@ -49,7 +49,7 @@ class IvlpRun(AugmentedRun):
     train: Training = field(default_factory=Training)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """2 and 2 tokens in all layers; 5 epochs, whatever the shots."""
         return {"augmentation": "protocol", "train": Training(epochs=5, batch_size=4, lr=3.5e-3, **FIELD)}
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from dpl.config import FIELD, AugmentedRun, Training
+from dpl.config import FIELD, AugmentedRun, Occasion, Training
 from dpl.methods.coop import PHRASE, CoOp, CoOpDesign
 
 
@@ -25,7 +25,7 @@ class KgCoOpRun(AugmentedRun):
     train: Training = field(default_factory=lambda: Training(regularizer="kgcoop"))
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """4 tokens from "a photo of a"; 100 epochs in batches of 128, whatever the shots."""
         train = Training(epochs=100, batch_size=128, lr=2e-3, regularizer="kgcoop", **FIELD)
         return {"augmentation": "protocol", "train": train}

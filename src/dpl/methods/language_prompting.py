@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from dpl.backbones.loading import Backbone
-from dpl.config import FIELD, AugmentedRun, Count, RateOrZero, Training
+from dpl.config import FIELD, AugmentedRun, Count, Occasion, RateOrZero, Training
 from dpl.methods.ivlp import Ivlp, IvlpDesign
 
 
@@ -36,7 +36,7 @@ class LanguagePromptingRun(AugmentedRun):
     train: Training = field(default_factory=Training)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """4 tokens in all layers; 5 epochs, whatever the shots."""
         return {"augmentation": "protocol", "train": Training(epochs=5, batch_size=4, lr=2.5e-3, **FIELD)}
 

@@ -12,7 +12,7 @@ import tyro
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
-from dpl.config import FIELD, AugmentedRun, Count, RateOrZero, Training
+from dpl.config import FIELD, AugmentedRun, Count, Occasion, RateOrZero, Training
 from dpl.methods.cocoop import linear
 from dpl.methods.ivlp import Ivlp, IvlpDesign
 from dpl.rng import generator
@@ -39,8 +39,11 @@ class MaPLeRun(AugmentedRun):
     train: Training = field(default_factory=Training)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
-        """2 tokens in 9 layers; 5 epochs, whatever the shots."""
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
+        """2 tokens in 9 layers, 5 epochs, whatever the shots; for transfer 3 layers, 2 epochs and a smaller rate."""
+        if occasion.transfers:
+            train = Training(epochs=2, batch_size=4, lr=2.6e-3, **FIELD)
+            return {"augmentation": "protocol", "design": MaPLeDesign(depth=3), "train": train}
         return {"augmentation": "protocol", "train": Training(epochs=5, batch_size=4, lr=3.5e-3, **FIELD)}
 
 

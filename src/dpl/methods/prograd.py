@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from dpl.classifier import ZeroShot
-from dpl.config import FIELD, AugmentedRun, Optimization, Rate, RateOrZero
+from dpl.config import FIELD, AugmentedRun, Occasion, Optimization, Rate, RateOrZero
 from dpl.methods.coop import CoOp, CoOpDesign, epochs_for
 from dpl.methods.method import Objective
 from dpl.regularization import Regularizer
@@ -39,13 +39,13 @@ class ProGradRun(AugmentedRun):
     train: Optimization = field(default_factory=lambda: Optimization(epochs=27))
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """16 tokens; 50 epochs with 1 shot, 100 with up to 4, 200 with more.
 
         The context starts at N(0, .02^2), or with --init at words. The release's settings start it at the words of a template
         with zeros in front of them; its scripts differ.
         """
-        train = Optimization(epochs=epochs_for(shots), batch_size=32, lr=2e-3, **FIELD)
+        train = Optimization(epochs=epochs_for(occasion.shots), batch_size=32, lr=2e-3, **FIELD)
         return {"augmentation": "protocol", "train": train}
 
 

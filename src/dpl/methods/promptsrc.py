@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 import tyro
 
-from dpl.config import FIELD, AugmentedRun, Training
+from dpl.config import FIELD, AugmentedRun, Occasion, Training
 from dpl.methods.ivlp import Ivlp, IvlpDesign
 
 
-def _design() -> IvlpDesign:
-    return IvlpDesign(image_context=4, text_context=4, depth=9)
+def _design(depth: int = 9) -> IvlpDesign:
+    return IvlpDesign(image_context=4, text_context=4, depth=depth)
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,18 @@ class PromptSRCRun(AugmentedRun):
     train: Training = field(default_factory=lambda: Training(regularizer="promptsrc"))
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
-        """4 and 4 tokens in 9 layers; 50 epochs, whatever the shots, the average's weights around the 45th."""
-        train = Training(epochs=50, batch_size=4, lr=2.5e-3, regularizer="promptsrc", **FIELD)
-        return {"augmentation": "protocol", "train": train}
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
+        """4 and 4 tokens in 9 layers; 50 epochs, whatever the shots, the average's weights around the 45th.
+
+        Base-to-new: 20 epochs, around the 15th. Transfer: 3 layers, 20 epochs, weights around the 6th, but wide.
+        """
+        depth, epochs, aggregate = 9, 50, None
+        if occasion.transfers:
+            depth, epochs, aggregate = 3, 20, (0.3, 0.5)
+        elif occasion.classes == "base":
+            epochs, aggregate = 20, (0.75, 0.05)
+        train = Training(epochs=epochs, batch_size=4, lr=2.5e-3, regularizer="promptsrc", aggregate=aggregate, **FIELD)
+        return {"augmentation": "protocol", "design": _design(depth), "train": train}
 
 
 class PromptSRC(Ivlp):

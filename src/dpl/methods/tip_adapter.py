@@ -17,7 +17,7 @@ from torch import Tensor
 
 from dpl.backbones.loading import Backbone
 from dpl.classifier import ZeroShot
-from dpl.config import AugmentedRun, Count, RateOrZero
+from dpl.config import AugmentedRun, Count, Occasion, RateOrZero
 from dpl.data.fewshot import FewShot
 from dpl.evaluate import BATCH_SIZE
 from dpl.features import embed_augmented, embed_items
@@ -47,7 +47,7 @@ class TipAdapterRun(AugmentedRun):
     design: Annotated[TipAdapterDesign, tyro.conf.arg(name="")] = field(default_factory=TipAdapterDesign)
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """Crops of 50-100 %."""
         return {"augmentation": "gentle"}
 

@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dpl.config import Optimization
+from dpl.config import Occasion, Optimization
 from dpl.methods.tip_adapter import TipAdapter, TipAdapterRun
 
 
@@ -22,11 +22,12 @@ class TipAdapterFRun(TipAdapterRun):
     train: Optimization = field(default_factory=lambda: Optimization(epochs=27))
 
     @classmethod
-    def published(cls, shots: int) -> dict[str, Any]:
+    def published(cls, occasion: Occasion) -> dict[str, Any]:
         """20 epochs (100 for EuroSAT), the cosine by step."""
+        epochs = 100 if occasion.data == "eurosat" else 20
         adamw: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.01, "adam_eps": 1e-4}
-        train = Optimization(epochs=20, batch_size=256, schedule="step", warmup_epochs=0, clip_norm=0.0, **adamw)
-        return {**super().published(shots), "train": train}
+        train = Optimization(epochs=epochs, batch_size=256, schedule="step", warmup_epochs=0, clip_norm=0.0, **adamw)
+        return {**super().published(occasion), "train": train}
 
 
 class TipAdapterF(TipAdapter):

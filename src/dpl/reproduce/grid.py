@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpl.arguments import Compare
-from dpl.compare.plan import Column, Plan, columns_of, make_plan
+from dpl.compare.plan import Plan, columns_of, make_plan
 from dpl.data.catalog import CATALOG, present
 from dpl.data.paths import listed, shown
 from dpl.data.subset import Classes
@@ -42,18 +42,6 @@ PROTOCOLS = {
     "cross-dataset": Protocol("Cross-data-set transfer", tuple(name for name in ELEVEN if name != SOURCE), transfers=True),
     "domain": Protocol("Domain generalisation", SHIFTS, transfers=True),
 }
-
-# Where the authors have other settings than those of --preset paper, for a protocol or a data set.
-_TRANSFER = {
-    "promptsrc": {"train.epochs": "20", "depth": "3", "train.aggregate": "0.3 0.5"},
-    "maple": {"train.epochs": "2", "train.lr": "0.0026", "depth": "3"},
-}
-_BY_PROTOCOL = {
-    "base-to-new": {"promptsrc": {"train.epochs": "20", "train.aggregate": "0.75 0.05"}},
-    "cross-dataset": _TRANSFER,
-    "domain": _TRANSFER,
-}
-_BY_DATA = {("imagenet", "coop"): {"train.epochs": "50"}, ("eurosat", "tip-adapter-f"): {"train.epochs": "100"}}
 
 
 @dataclass(frozen=True)
@@ -101,7 +89,7 @@ def make_grid(asked: "Reproduce") -> Grid:
         raise DplError(f"{asked.protocol} learns on {SOURCE}, which is not under {_root(asked)}: see dpl datasets where {SOURCE}")
     own = columns_of(asked.methods)
     out = asked.out or Path("runs") / f"reproduce-{asked.protocol}"
-    plans = {name: _plan(asked, protocol, name, data, own, out) for name, data in sources.items()}
+    plans = {name: _plan(asked, protocol, data, out / name) for name, data in sources.items()}
     first = next(iter(plans.values()))
     return Grid(
         name=asked.protocol,
@@ -113,7 +101,7 @@ def make_grid(asked: "Reproduce") -> Grid:
         targets=targets,
         absent=absent,
         root=asked.root,
-        preset=asked.preset,
+        preset=first.preset,
         backbone=asked.backbone,
         out=out,
         command=_command(asked),
@@ -150,31 +138,22 @@ def _named(given: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _plan(asked: "Reproduce", protocol: Protocol, name: str, data: str, own: tuple[Column, ...], out: Path) -> Plan:
-    methods = tuple(_specification(asked, name, column) for column in own)
+def _plan(asked: "Reproduce", protocol: Protocol, data: str, out: Path) -> Plan:
     return make_plan(
         Compare(
             data=data,
-            methods=methods,
+            methods=asked.methods,
             seeds=asked.seeds,
             shots=asked.shots or tuple(map(str, protocol.shots)),
-            preset=asked.preset,
+            preset="paper-transfer" if protocol.transfers and asked.preset == "paper" else asked.preset,
             backbone=asked.backbone,
             root=asked.root,
             classes=protocol.classes,
             device=asked.device,
             precision=asked.precision,
-            out=out / name,
+            out=out,
         )
     )
-
-
-def _specification(asked: "Reproduce", name: str, column: Column) -> str:
-    """The column as the person has written it, and what its authors have set otherwise here."""
-    if asked.preset != "paper" or any(word.split("=")[0] == "--preset" for word in column.words):
-        return column.label
-    words = _BY_PROTOCOL.get(asked.protocol, {}).get(column.method, {}) | _BY_DATA.get((name, column.method), {})
-    return ":".join([column.label, *(f"{key}={value}" for key, value in words.items() if f"--{key}" not in column.words)])
 
 
 def _command(asked: "Reproduce") -> str:

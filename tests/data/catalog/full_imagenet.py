@@ -1,15 +1,17 @@
-"""How long 16 shots of an ImageNet of full size take, and how much memory; not run by CI, as making the files takes minutes.
+"""How long 16 shots of an ImageNet of full size take, drawn or read back, and how much memory; not run by CI, as making the files takes minutes.
 
     python -m tests.data.catalog.full_imagenet /tmp/full
 
 The folder gets a layout of ImageNet with empty files if it is not there: 1000 classes, 1,281,167 training and 50,000 test images.
 """
 
+import json
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 TRAIN, TEST, CLASSES = 1_281_167, 50_000, 1000
 
@@ -28,18 +30,26 @@ def make(root: Path, train: int = TRAIN, test: int = TEST, classes: int = CLASSE
 
 
 def measure(root: Path) -> None:
-    """Loads the task and draws 16 shots."""
+    """Loads the task, draws 16 shots, and finds them again by their names."""
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    from dpl.data.chosen import chosen
     from dpl.data.fewshot import sample
     from dpl.data.task import load_task
 
     task = load_task("imagenet", root=root)
     loaded = time.perf_counter()
     shots = sample(task, 16, seed=1)
+    drawn = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "shots.json"
+        file.write_text(json.dumps({"train": [item.name for item in shots.train], "val": [item.name for item in shots.val]}))
+        assert chosen(load_task("imagenet", root=root), file, 16).train == shots.train
     done, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{len(task.train):,} training images, {len(task.test):,} test images, {len(task.class_names)} classes")
     print(f"{len(shots.train):,} training shots, {len(shots.val):,} validation shots")
-    print(f"load {loaded - begun:.1f} s, draw {done - loaded:.1f} s, peak {after // 1024} MB, {before // 1024} at start")
+    print(
+        f"load {loaded - begun:.1f} s, draw {drawn - loaded:.1f} s, load and find again {done - drawn:.1f} s, peak {after // 1024} MB, {before // 1024} at start"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,11 @@ from dpl.reports.comparison.table import Comparison, Interval, Result, Row
 
 HEAD = ("method", "accuracy", "difference", "seeds", "parameters", "seconds", "memory")
 NOTHING = "–"
+PRESETS = {
+    "default": "dpl's own recipe",
+    "paper": "the settings that its authors published",
+    "paper-transfer": "the settings that its authors published for the transfer to other data",
+}
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&#])")
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -43,10 +48,6 @@ def cells(row: Row) -> tuple[str, ...]:
 
 def explanation(comparison: Comparison) -> tuple[str, ...]:
     """What the numbers are, a sentence each."""
-    presets = {
-        "default": "every method in dpl's own recipe (--preset default)",
-        "paper": "every method in the settings that its authors published (--preset paper)",
-    }
     return (
         f"Accuracy: percent of the {comparison.about['test_images']} test images of {comparison.task}, mean over the seeds.",
         f"Difference: points of accuracy, the method minus {comparison.reference}, paired: seed by seed on the same shots.",
@@ -54,7 +55,8 @@ def explanation(comparison: Comparison) -> tuple[str, ...]:
         " standard errors that scripts of the field print. A single seed has no interval.",
         "Parameters, seconds and memory: means over the seeds. Seconds and memory are those of learning, without evaluation;"
         " memory is the peak of the tensors on a GPU, else that of the whole process, with Python and the backbone in it.",
-        f"Settings: {presets[comparison.preset]}, but for what stands behind a method's name.",
+        f"Settings: every method in {PRESETS[comparison.preset]} (--preset {comparison.preset}), but for what stands behind a"
+        " method's name.",
     )
 
 
@@ -108,8 +110,8 @@ def to_latex(comparison: Comparison) -> str:
     """compare.tex: a table of accuracies and one of differences, a column for every shots; needs the package booktabs."""
     of = f"on the {comparison.about['test_images']} test images of {latex(comparison.task)}"
     seeds = f"seed{'s' * (len(comparison.seeds) > 1)} {', '.join(map(str, comparison.seeds))}"
+    preset = f"every method in {PRESETS[comparison.preset]}"
     spread = ", mean and $t$-based 95\\,\\% interval over" if len(comparison.seeds) > 1 else ","
-    preset = {"default": "dpl's recipe for all", "paper": "the authors' settings"}[comparison.preset]
     accuracy = f"Accuracy (\\%) {of}{spread} {seeds}; {preset}."
     lines = [f"% {shown(comparison.about['command'])}", *_table(comparison, accuracy, lambda row: row.accuracy, "")]
     if len(comparison.labels) > 1:
