@@ -1,4 +1,6 @@
-"""How long 16 shots of an ImageNet of full size take, drawn or read back, and how much memory; not run by CI, as making the files takes minutes.
+"""How long 16 shots of an ImageNet of full size take, drawn or read back, and how much memory.
+
+Not run by CI, as making the files takes minutes:
 
     python -m tests.data.catalog.full_imagenet /tmp/full
 
