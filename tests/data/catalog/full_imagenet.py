@@ -50,7 +50,8 @@ def measure(root: Path) -> None:
     print(f"{len(task.train):,} training images, {len(task.test):,} test images, {len(task.class_names)} classes")
     print(f"{len(shots.train):,} training shots, {len(shots.val):,} validation shots")
     print(
-        f"load {loaded - begun:.1f} s, draw {drawn - loaded:.1f} s, load and find again {done - drawn:.1f} s, peak {after // 1024} MB, {before // 1024} at start"
+    print(f"peak {after // 1024} MB, {before // 1024} at start")
+    print(f"load {loaded - begun:.1f} s, draw {drawn - loaded:.1f} s, load and find again {done - drawn:.1f} s")
     )
 
 
