@@ -49,10 +49,8 @@ def measure(root: Path) -> None:
     done, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(f"{len(task.train):,} training images, {len(task.test):,} test images, {len(task.class_names)} classes")
     print(f"{len(shots.train):,} training shots, {len(shots.val):,} validation shots")
-    print(
     print(f"peak {after // 1024} MB, {before // 1024} at start")
     print(f"load {loaded - begun:.1f} s, draw {drawn - loaded:.1f} s, load and find again {done - drawn:.1f} s")
-    )
 
 
 if __name__ == "__main__":
