@@ -45,10 +45,10 @@ def lines_of(found: Reproduction, panel: Panel) -> list[tuple[str, ...]]:
 
 def explanation(found: Reproduction) -> tuple[str, ...]:
     """What the numbers are, a sentence each."""
-    about, seeds = found.about, ", ".join(map(str, found.seeds))
+    about, seeds = found.about, f"seed{'s' * (len(found.seeds) > 1)} {', '.join(map(str, found.seeds))}"
     backbone = about["backbone"]
     sentences = [
-        f"Measured: percent of the test images that are right, mean over the seeds {seeds}, with backbone {backbone['name']}"
+        f"Measured: percent of the test images that are right, mean over the {seeds}, with backbone {backbone['name']}"
         f" in {backbone['precision']} on {about['device']}, --preset {found.preset}.",
         "±: half width of the 95 % interval over seeds, from Student's t with n - 1 degrees of freedom; an average's is over the"
         " seeds' averages. A single seed has no interval; zero-shot is the same for all seeds.",
