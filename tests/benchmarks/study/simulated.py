@@ -70,3 +70,9 @@ def layout_of(task: str, seed: int, arm: str) -> dict[str, list[int]]:
     if kind != "random":
         rows[seed % 12] += 1
     return {"image": rows[:6].tolist(), "text": rows[6:].tolist()}
+
+
+def rows(table: str) -> dict[str, list[str]]:
+    """The cells of every row after its first, by the first."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    return {first: rest for first, *rest in lines}
