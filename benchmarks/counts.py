@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from benchmarks.clips import OPENING, BranchShape, ClipShape, sentence_lengths
 from benchmarks.subjects import PAPERS, Case, Subject
+from dpl.explain.cost import layer_flops, patch_flops
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,18 @@ def _flops(branch: BranchShape, load: Load) -> int:
 
 def _forward_flops(branch: BranchShape, load: Load) -> int:
     """Of one layer."""
-    return _linear_flops(branch, load, load.prompts) + 4 * branch.width * (load.pairs + load.mixed_pairs)
+    return _layer_flops(branch, load, load.prompts, load.pairs + load.mixed_pairs)
 
 
 def _backward_flops(branch: BranchShape, load: Load) -> int:
     """Of one layer. The mixture: scores again, g V_P, e V_P, gradient of the queries; of prompt keys and values if they learn."""
-    linear = _linear_flops(branch, load, load.prompts if load.learns else 0)
+    linear = _layer_flops(branch, load, load.prompts if load.learns else 0, pairs=0)
     return linear + branch.width * (10 * load.pairs + (12 if load.learns else 8) * load.mixed_pairs)
 
 
-def _linear_flops(branch: BranchShape, load: Load, prompts: int) -> int:
-    projections = 2 * branch.width**2 * (4 * load.projected + 2 * prompts)
-    return projections + 4 * branch.width * branch.mlp * load.tokens
+def _layer_flops(branch: BranchShape, load: Load, prompts: int, pairs: int) -> int:
+    asked = load.projected + prompts
+    return layer_flops(branch.width, branch.mlp, asking=load.projected, asked=asked, mlp=load.tokens, pairs=pairs)
 
 
 def _ends_flops(shape: ClipShape, images: int, classes: int) -> int:
@@ -126,7 +127,7 @@ def _ends_flops(shape: ClipShape, images: int, classes: int) -> int:
 
 
 def _patch_flops(shape: ClipShape, images: int) -> int:
-    return 2 * images * shape.patches * 3 * shape.patch**2 * shape.image.width
+    return images * patch_flops(shape.patches, shape.patch, shape.image.width)
 
 
 def _kept_bytes(branch: BranchShape, load: Load, element: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from benchmarks.study.cells import both, counted, extent, number, spread
+from benchmarks.study.numbers import both, counted, extent, number, spread
 from benchmarks.study.statistics import (
     COMPETITORS,
     EQUAL_BUDGET,

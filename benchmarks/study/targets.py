@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from benchmarks.study.cells import both, spread
+from benchmarks.study.numbers import both, spread
 from benchmarks.study.statistics import (
     BEST_UNIFORM,
     COMPETITORS,

@@ -2,7 +2,7 @@
 
 import math
 
-from benchmarks.study.cells import number, spread
+from benchmarks.study.numbers import number, spread
 from benchmarks.study.statistics import Interval
 
 
