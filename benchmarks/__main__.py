@@ -14,6 +14,7 @@ COMMANDS = {
     "inference": "images per second against the bare Hugging Face model",
     "precision": "whether bf16 finds the layouts that fp32 finds",
     "methods": "a training step of every method beside its floor",
+    "maps": "whether the maps of dpl explain lie on the object, and what they cost",
     "against": "dpl fit now against an earlier commit",
     "study": "does search pay? searched, uniform and random layouts on all built-in tasks; takes hours, goes on when stopped",
     "evidence": "tables and plots of the study, into docs/evidence.md",

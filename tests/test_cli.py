@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dpl.cli import HELP, main
+from dpl.cli import COMMANDS, HELP, main
 
 SHORT = ["--search.epochs", "1", "--train.epochs", "2", "--shots", "4", "--search.options", "0", "2"]
 
@@ -38,9 +38,7 @@ def test_help_is_quick_and_names_every_command(capsys):
     assert run(capsys, "--version")[1].startswith("dpl 0.")
 
 
-@pytest.mark.parametrize(
-    "command", ["fit", "search", "train", "compare", "reproduce", "evaluate", "predict", "report", "methods", "datasets"]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(capsys, command: str):
     status, output, _ = run(capsys, command, "--help")
     assert status == 0 and f"dpl {command}" in output and f"  {command}" in HELP
@@ -62,6 +60,8 @@ def test_a_run_folder_holds_what_is_promised_and_nothing_else(fitted: Path, imag
     names = [
         "class_features.safetensors",
         "config.json",
+        "explanation.json",
+        "explanation.safetensors",
         "history.jsonl",
         "layout.json",
         "metrics.json",

@@ -14,7 +14,7 @@ NAMES = ("a", "b", "c")
 
 
 def test_accuracies_and_confusions_by_hand():
-    result = Evaluation(NAMES, np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 2]))
+    result = Evaluation(NAMES, np.array([0, 0, 0, 1, 1]), np.array([0, 1, 1, 1, 2]), np.ones(5))
     assert result.accuracy == 0.4 and result.correct == 2
     assert [result.class_accuracy(label) for label in range(3)] == [pytest.approx(1 / 3), 0.5, None]
     assert result.confusions() == [
@@ -22,10 +22,11 @@ def test_accuracies_and_confusions_by_hand():
         {"true": "b", "predicted": "c", "count": 1},
     ]
     assert result.confusions(most=1) == result.confusions()[:1]
+    assert result.confused_pairs() == [(0, 1, 2), (1, 2, 1)]
 
 
 def test_the_interval_is_wilsons():
-    result = Evaluation(NAMES, np.zeros(50, int), np.repeat([0, 1], [45, 5]))
+    result = Evaluation(NAMES, np.zeros(50, int), np.repeat([0, 1], [45, 5]), np.ones(50))
     # Newcombe (1998), method 3, for 45 of 50 at 95 %
     assert result.interval == pytest.approx((0.7864, 0.9565), abs=1e-4)
 
@@ -43,6 +44,8 @@ def test_evaluation_agrees_with_plain_logits(model: Classifier, images: Path):
     result = evaluate_classifier(model, items)
     assert result.predictions.tolist() == logits.argmax(dim=1).tolist()
     assert result.labels.tolist() == [item.label for item in items]
+    assert result.confidences == pytest.approx(logits.softmax(dim=1).amax(dim=1).detach().numpy(), rel=1e-5)
+    assert result.confidences.dtype == np.float32
 
 
 def test_models_that_embed_images_alike_share_one_embedding(model: Classifier, images: Path, monkeypatch: pytest.MonkeyPatch):

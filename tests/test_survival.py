@@ -16,7 +16,7 @@ import pytest
 from dpl import DplError, FitRun, SearchConfig, TrainConfig, fit
 from dpl.pipeline import resume
 
-RESULTS = ("class_features.safetensors", "layout.json", "prompts.safetensors")
+RESULTS = ("class_features.safetensors", "explanation.json", "explanation.safetensors", "layout.json", "prompts.safetensors")
 
 
 class Killed(BaseException):
@@ -79,7 +79,7 @@ def test_a_run_of_the_papers_search_ends_the_same_too(images, checkpoint, tmp_pa
     assert _outcome(resume(tmp_path / "run")) == whole
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 7, 8, 9, 11, 13, 14, 15, 16])
+@pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 7, 8, 9, 11, 13, 14, 15, 16, 25, 26, 27, 28])
 def test_a_run_stopped_at_any_write_ends_the_same(images, checkpoint, tmp_path, uninterrupted, monkeypatch, stop_after: int):
     writes = iter(range(1, 99))
     replace = Path.replace

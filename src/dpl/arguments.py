@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
+from annotated_types import MinLen
 from tyro.conf import Positional
 
 from dpl.errors import DplError
@@ -98,6 +99,8 @@ class Compare:
     """auto, cpu, cuda or cuda:1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the backbone's layers compute in; auto: bf16 where it is faster."""
+    track: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Trackers that follow every run, as dpl fit has them."""
     out: Path | None = None
     """The folder of the runs and the tables; by default runs/compare-DATA."""
 
@@ -183,11 +186,65 @@ class Predict:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Write report.html of a run again."""
+class Explain:
+    """Where models look: maps (Grad-CAM) of what in an image speaks for a class, for zero-shot and for the run.
+
+    Each image is shown beside a map per model, with the model's class and its probability.
+    """
 
     run: Positional[Path]
     """The run folder."""
+    images: Positional[tuple[str, ...]] = ()
+    """Image files, folders of images, or - for a list on stdin; without any, the examples that the run keeps."""
+    beside: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")] = ()
+    """Other runs on the same backbone, a column each."""
+    label: str | None = None
+    """The class that all maps are of; by default each is of the class that its model predicts."""
+    out: Path | None = None
+    """A page (.html) or a figure (.png, .pdf, .svg); by default explain.html in the run folder."""
+    backbone: str | None = None
+    """Where the backbone is now, if it moved."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html of a run again; of several runs, a page that compares them. With --figures, pictures for print too."""
+
+    run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+    """The run folder."""
+    others: Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="[RUN ...]")]] = ()
+    """More of them, to compare it with."""
+    out: Path | None = None
+    """The page of several runs; by default compare.html in the folder that holds them all, else in this one."""
+    figures: Path | None = None
+    """A folder for the plots as files of their own; what else is there stays."""
+    format: Annotated[tuple[Literal["pdf", "svg", "png"], ...], MinLen(1)] = ("pdf", "svg", "png")
+    """What the figures are written as; PNG has 300 dots per inch."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A page for the browser: drop images, and see what zero-shot and the tuned model make of them, and where they look.
+
+    Only this machine can reach it, nothing is fetched from elsewhere, and no image is kept. Ctrl-C stops it.
+    """
+
+    run: Positional[Path]
+    """The run folder."""
+    port: int = 7860
+    """Where it listens; 0: any port that is free."""
+    host: str = "127.0.0.1"
+    """The address that it listens on; with another than this whoever reaches this machine can use the demo."""
+    backbone: str | None = None
+    """Where the backbone is now, if it moved."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the backbone's layers compute in; auto: bf16 where it is faster."""
 
 
 @dataclass(frozen=True)

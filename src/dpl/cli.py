@@ -11,7 +11,9 @@ from dpl.arguments import (
     CheckDataset,
     Compare,
     Datasets,
+    Demo,
     Evaluate,
+    Explain,
     Methods,
     Predict,
     Report,
@@ -35,7 +37,9 @@ usage: dpl COMMAND ...        dpl COMMAND --help for its options
   reproduce PROTOCOL  a protocol of the field on the data sets that are there: dpl-fewshot, base-to-new, cross-dataset, domain
   evaluate RUN        accuracy of a run on its test images, or on others with --on; on new classes with --classes new
   predict RUN IMAGE   classes and probabilities of images, folders, or - for a list on stdin
-  report RUN          write the run's report.html again
+  explain RUN IMAGE   where the model looks, beside zero-shot and other runs; without images on the run's own examples
+  report RUN...       write the run's report.html again; of several runs a page that compares them; --figures DIR for print
+  demo RUN            a page for the browser: drop images, see what zero-shot and the tuned model make of them
   methods             the ways to adapt a backbone, for fit --method
   datasets            the built-in tasks and the data sets of the catalogue; with --pictures FILE.html examples of images;
                       dpl datasets where NAME says how to get one, dpl datasets check NAME --root R whether it is whole
@@ -168,11 +172,37 @@ def _predict(rest: Sequence[str]) -> None:
     print(json.dumps(result, indent=1, ensure_ascii=False)) if arguments.json else print_predictions(result)
 
 
+def _explain(rest: Sequence[str]) -> None:
+    arguments = parse(Explain, rest, "dpl explain")
+    from dpl.terminal import quiet
+
+    quiet()
+    from dpl.explain.files import explain_files
+
+    print(explain_files(**vars(arguments), say=_note))
+
+
 def _report(rest: Sequence[str]) -> None:
     arguments = parse(Report, rest, "dpl report")
-    from dpl.reports.html import write_report
+    if arguments.others:
+        from dpl.terminal import quiet
 
-    print(write_report(arguments.run))
+        quiet()  # the runs are loaded, to look at the same pictures
+    from dpl.reports.write import report
+
+    for path in report((arguments.run, *arguments.others), arguments.out, arguments.figures, arguments.format, _note):
+        print(path)
+
+
+def _demo(rest: Sequence[str]) -> None:
+    arguments = parse(Demo, rest, "dpl demo")
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a demo asks no other machine, not even whether a backbone has changed
+    from dpl.terminal import quiet
+
+    quiet()
+    from dpl.demo.serve import serve
+
+    serve(arguments.run, arguments.host, arguments.port, **_where(arguments), say=partial(print, flush=True), warn=_note)
 
 
 def _datasets(rest: Sequence[str]) -> None:
@@ -221,7 +251,7 @@ def _methods(rest: Sequence[str]) -> None:
     print_methods()
 
 
-def _where(arguments: "Evaluate | Predict") -> dict[str, Any]:
+def _where(arguments: "Demo | Evaluate | Predict") -> dict[str, Any]:
     return {"backbone": arguments.backbone, "device": arguments.device, "precision": arguments.precision}
 
 
@@ -238,7 +268,9 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "reproduce": _reproduce,
     "evaluate": _evaluate,
     "predict": _predict,
+    "explain": _explain,
     "report": _report,
+    "demo": _demo,
     "methods": _methods,
     "datasets": _datasets,
 }

@@ -18,6 +18,7 @@ RateOrZero = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 PresetName = Literal["default", "paper", "paper-transfer"]
 RegularizerName = Literal["none", "distillation", "kgcoop", "promptsrc"]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,8 @@ class RunConfig:
     """auto, cpu, cuda or cuda:1."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What the backbone's layers compute in (what is learned, and logits: always fp32); auto: bf16 where it is faster."""
+    track: tuple[TrackerName, ...] = ()
+    """Trackers that follow the run, beside its history.jsonl: tensorboard, wandb, trackio; several at once if you like."""
 
     @classmethod
     def published(cls, occasion: Occasion) -> dict[str, Any]:

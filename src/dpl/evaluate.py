@@ -30,6 +30,8 @@ class Evaluation:
     class_names: tuple[str, ...]
     labels: np.ndarray
     predictions: np.ndarray
+    confidences: np.ndarray
+    """The probability of each prediction, 0-1, float32: the largest of the image's softmax; 0 where that is no number."""
 
     @cached_property
     def correct(self) -> int:
@@ -52,14 +54,18 @@ class Evaluation:
         own = self.labels == label
         return float((self.predictions[own] == label).mean()) if own.any() else None
 
-    def confusions(self, most: int = 10) -> list[dict[str, str | int]]:
-        """The most frequent mistakes: true class, predicted class, count; largest first."""
+    def confused_pairs(self, most: int = 10) -> list[tuple[int, int, int]]:
+        """The most frequent mistakes: index of the true class, of the predicted one, count; largest first."""
         wrong = self.labels != self.predictions
         pairs = Counter(zip(self.labels[wrong].tolist(), self.predictions[wrong].tolist(), strict=True))
         ranked = sorted(pairs.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+        return [(true, predicted, count) for (true, predicted), count in ranked]
+
+    def confusions(self, most: int = 10) -> list[dict[str, str | int]]:
+        """`confused_pairs` by the names of the classes."""
         return [
             {"true": self.class_names[true], "predicted": self.class_names[predicted], "count": count}
-            for (true, predicted), count in ranked
+            for true, predicted, count in self.confused_pairs(most)
         ]
 
 
@@ -83,20 +89,23 @@ def evaluate_side_by_side(
     if not items:
         raise DplError("nothing to evaluate: there are no test images")
     texts = [known[model] if known and model in known else model.text_features() for model in models]
-    predictions: list[list[torch.Tensor]] = [[] for _ in models]
+    found: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in models]
     starts = range(0, len(items), BATCH_SIZE)
     backbone = models[0].backbone
     batches = (decode(items[start : start + BATCH_SIZE], backbone.image_size) for start in starts)
     for start, pixels in zip(starts, while_computing(backbone.device, batches), strict=True):
         embedded: dict[int, torch.Tensor] = {}
-        for model, text, own in zip(models, texts, predictions, strict=True):
+        for model, text, own in zip(models, texts, found, strict=True):
             key = id(model.image_encoder)
             images = embedded[key] = embedded[key] if key in embedded else model.image_features(pixels)
-            own.append(model.logits(images, text).argmax(dim=-1).cpu())
+            logits = model.logits(images, text)
+            confidence = logits.softmax(dim=-1).amax(dim=-1).float().nan_to_num(0.0)
+            own.append((logits.argmax(dim=-1).cpu(), confidence.cpu()))
         if on_step:
             on_step("evaluate", min(start + BATCH_SIZE, len(items)), len(items), {})
     labels = np.array([item.label for item in items])
-    return [Evaluation(model.class_names, labels, torch.cat(own).numpy()) for model, own in zip(models, predictions, strict=True)]
+    columns = [[torch.cat(column).numpy() for column in zip(*own, strict=True)] for own in found]
+    return [Evaluation(model.class_names, labels, *own) for model, own in zip(models, columns, strict=True)]
 
 
 @torch.no_grad()

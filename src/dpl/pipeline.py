@@ -18,7 +18,10 @@ from dpl.data.subset import subset
 from dpl.data.task import BUILTIN, Augmentation, Task, load_task
 from dpl.data.templates import with_templates
 from dpl.errors import DplError
-from dpl.evaluate import ClassFeatures, evaluate_side_by_side
+from dpl.evaluate import ClassFeatures, Evaluation, evaluate_side_by_side
+from dpl.explain import explain_run
+from dpl.explain.calibration import calibration
+from dpl.explain.cost import cost
 from dpl.files import write_json
 from dpl.memory import peak_memory, reset_peak_memory
 from dpl.methods import method_row
@@ -36,6 +39,7 @@ from dpl.runs import (
     settings_of,
 )
 from dpl.stage import OnStep, Stage, read_history
+from dpl.track import Tracking, check_trackers, forget
 from dpl.train import train
 
 AUGMENTATIONS = {
@@ -60,10 +64,12 @@ def fit(
     check_new(run, config.overwrite)
     method, inputs = method_row(config.method).load(), load_inputs(config, common)
     method.check(config, inputs)
+    check_trackers(config.track)
     for note in (*inputs.task.notes, *inputs.shots.notes):
         say(note)
+    forget(run)
     create(run, config, inputs.task, inputs.shots, inputs.backbone)
-    return _go_on(run, config, inputs, on_step, say)
+    return _tracked(run, config, inputs, on_step, say)
 
 
 def resume(
@@ -86,7 +92,8 @@ def resume(
     if (run / "report.html").exists() and not (run / "checkpoint").exists():
         say(f"{run} is finished already")
         return run
-    return _go_on(run, config, inputs, on_step, say)
+    check_trackers(config.track)
+    return _tracked(run, config, inputs, on_step, say)
 
 
 def default_folder(config: RunConfig) -> Path:
@@ -141,35 +148,55 @@ def with_shots(task: Task, config: RunConfig) -> tuple[Task, FewShot]:
     return subset(task, config.classes, shots)
 
 
-def _go_on(run: Path, config: RunConfig, inputs: Inputs, on_step: OnStep | None, say: Say) -> Path:
+def _tracked(run: Path, config: RunConfig, inputs: Inputs, on_step: OnStep | None, say: Say) -> Path:
+    """`_go_on`, with the trackers that are asked for."""
+    tracking = Tracking(run, config, on_step, say)
+    with tracking.opened():
+        return _go_on(run, config, inputs, tracking)
+
+
+def _go_on(run: Path, config: RunConfig, inputs: Inputs, tracking: Tracking) -> Path:
     """All that is left to do in `run`; every part can be done again after a kill."""
     reset_peak_memory(inputs.backbone.device)
     begun, before = time.perf_counter(), sum(record["seconds"] for record in read_history(run))
-    model = method_row(config.method).load().start(config, inputs, run, on_step)
+    model = method_row(config.method).load().start(config, inputs, run, tracking)
     save_layout(run, model.layout)
+    tracking.tell_layout(model.layout)
     if not isinstance(config, SearchRun):
-        train(model, inputs, config.optimization, config.seed, Stage("train", run, on_step))
+        train(model, inputs, config.optimization, config.seed, Stage("train", run, tracking))
         save_parameters(run, model)
         seconds, peak = before + time.perf_counter() - begun, peak_memory(inputs.backbone.device)
-        class_features = save_class_features(run, model)
-        found = metrics(model, class_features, inputs.task, config, seconds, on_step)
-        write_json(run / "metrics.json", found | {"peak_memory_bytes": peak})
+        frozen, results = _evaluated(model, save_class_features(run, model), inputs.task, tracking)
+        found = metrics(model, inputs.task, config, seconds, *results)
+        found |= {"peak_memory_bytes": peak}
+        write_json(run / "metrics.json", found)
+        tracking.tell_result(found)
+        explain_run(run, model, frozen, inputs.task, *results[:2])
     write_report(run)
     shutil.rmtree(run / "checkpoint", ignore_errors=True)
     return run
 
 
+def _evaluated(
+    model: Method, class_features: ClassFeatures, task: Task, on_step: OnStep | None
+) -> tuple[ZeroShot, list[Evaluation]]:
+    """Zero-shot in the first template, and what the test images give: of the model, of zero-shot, and of zero-shot's ensemble."""
+    frozen = [ZeroShot(model.backbone, task.class_names, templates) for templates in (task.templates[:1], task.templates)]
+    return frozen[0], evaluate_side_by_side([model, *frozen], task.test, on_step, {model: class_features})
+
+
 def metrics(
     model: Method,
-    class_features: ClassFeatures,
     task: Task,
     config: RunConfig,
     seconds: float,
-    on_step: OnStep | None = None,
+    tuned: Evaluation,
+    plain: Evaluation,
+    ensemble: Evaluation,
 ) -> dict[str, Any]:
-    """What metrics.json holds: accuracies (0-1) of the tuned and the frozen model on the test images, sizes, and seconds."""
-    frozen = [ZeroShot(model.backbone, task.class_names, templates) for templates in (task.templates[:1], task.templates)]
-    tuned, plain, ensemble = evaluate_side_by_side([model, *frozen], task.test, on_step, {model: class_features})
+    """What metrics.json holds: accuracies (0-1) of the tuned and the frozen model on the test images, calibration, cost, sizes,
+    and seconds."""
+    layout_cost = cost(model)
     return {
         "method": model.name,
         "accuracy": tuned.accuracy,
@@ -196,4 +223,6 @@ def metrics(
             for label, name in enumerate(task.class_names)
         ],
         "confusions": tuned.confusions(),
+        "calibration": {"tuned": calibration(tuned), "zero_shot": calibration(plain)},
+        **({"cost": layout_cost} if layout_cost else {}),
     }

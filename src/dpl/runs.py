@@ -36,8 +36,11 @@ _FILES = (
     _PARAMETERS,
     "class_features.safetensors",
     "metrics.json",
+    "explanation.json",
+    "explanation.safetensors",
     "history.jsonl",
     "report.html",
+    "explain.html",
     "config.json",
 )
 

@@ -16,6 +16,26 @@ from dpl.files import write_text
 OnStep = Callable[[str, int, int, Mapping[str, float]], None]
 
 
+class Follower:
+    """An `OnStep` that is told more than others."""
+
+    def __call__(self, stage: str, done: int, total: int, losses: Mapping[str, float]) -> None:
+        """As any `OnStep`."""
+        raise NotImplementedError
+
+    def begin(self, stage: str, steps: int) -> None:
+        """A stage of so many steps an epoch begins, or goes on."""
+        raise NotImplementedError
+
+    def finish_step(self, stage: str, done: int, values: Mapping[str, float]) -> None:
+        """The losses and learning rates of a step, when its state is saved; so many steps of the stage are done."""
+        raise NotImplementedError
+
+    def finish_epoch(self, record: Mapping[str, Any]) -> None:
+        """What history.jsonl holds of an epoch, when its state is saved."""
+        raise NotImplementedError
+
+
 class Stage:
     """`epoch` and `step` say what comes next; `history` holds one record per finished epoch of this stage.
 
@@ -27,6 +47,7 @@ class Stage:
         self.name, self.epoch, self.step = name, 0, 0
         self.history: list[dict[str, Any]] = []
         self._run, self._on_step = run, on_step
+        self._follower = on_step if isinstance(on_step, Follower) else None
         self._checkpoint = Checkpoint(run / "checkpoint") if run else None
         self._earlier: list[dict[str, Any]] = []  # records of the stages before
         self._sums: dict[str, float] = {}
@@ -35,13 +56,17 @@ class Stage:
         """Starts from the beginning, or from the checkpoint of this stage: modules and optimisers are then as saved."""
         self._modules, self._optimizers, self._epochs, self._steps = modules, optimizers, epochs, steps
         self._clock = time.perf_counter()
-        if self._run is None or self._checkpoint is None:
-            return
-        records = read_history(self._run)
+        if self._run and self._checkpoint:
+            self._go_on(self._run, self._checkpoint)
+        if self._follower:
+            self._follower.begin(self.name, steps)
+
+    def _go_on(self, run: Path, checkpoint: Checkpoint) -> None:
+        records = read_history(run)
         self._earlier = [record for record in records if record["stage"] != self.name]
-        progress = self._checkpoint.progress()
+        progress = checkpoint.progress()
         if progress and progress["stage"] == self.name:
-            self._checkpoint.load(modules, optimizers)
+            checkpoint.load(self._modules, self._optimizers)
             self.epoch, self.step, self._sums = progress["epoch"], progress["step"], progress["sums"]
             mine = [record for record in records if record["stage"] == self.name]
             self.history = [record for record in mine if record["epoch"] < self.epoch]
@@ -61,8 +86,11 @@ class Stage:
         self._clock = now
         self.step += 1
         self._save()
+        done = self.epoch * self._steps + self.step
+        if self._follower:
+            self._follower.finish_step(self.name, done, {**losses, **self._rates()})
         if self._on_step:
-            self._on_step(self.name, self.epoch * self._steps + self.step, self._epochs * self._steps, losses)
+            self._on_step(self.name, done, self._epochs * self._steps, losses)
 
     def finish_epoch(self, **record: Any) -> None:
         """Appends a history record: the epoch's mean losses, its seconds, and what `record` adds."""
@@ -74,6 +102,13 @@ class Stage:
             lines = [json.dumps(line, allow_nan=False) for line in self._earlier + self.history]
             write_text(self._run / "history.jsonl", "".join(f"{line}\n" for line in lines))
         self._save(durable=True)
+        if self._follower:
+            self._follower.finish_epoch(self.history[-1])
+
+    def _rates(self) -> dict[str, float]:
+        """The learning rate, by the optimiser's name where there are several."""
+        rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in self._optimizers.items()}
+        return {f"lr_{name}" if len(rates) > 1 else "lr": rate for name, rate in rates.items()}
 
     def _save(self, durable: bool = False) -> None:
         if self._checkpoint:

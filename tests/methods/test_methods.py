@@ -54,7 +54,8 @@ def outcome(run: Path) -> dict[str, object]:
     """All that a run gives, without what it cost."""
     metrics = json.loads((run / "metrics.json").read_text())
     results = {key: value for key, value in metrics.items() if key not in ("seconds", "peak_memory_bytes")}
-    return {"metrics": results, "parameters": (run / "prompts.safetensors").read_bytes()}
+    names = ("prompts.safetensors", "explanation.json", "explanation.safetensors")
+    return {"metrics": results, **{name: (run / name).read_bytes() for name in names}}
 
 
 @pytest.fixture(scope="module")

@@ -140,11 +140,11 @@ def _config(asked: "Compare", column: Column, shots: int) -> RunConfig:
     """The settings of a column's runs on so many shots, with a seed and a folder to come."""
     same = {"method": column.method, "shots": shots, "backbone": asked.backbone, "device": asked.device}
     same |= {"precision": asked.precision, "classes": asked.classes}
-    same |= {name: value for name in ("root", "names", "template") if (value := getattr(asked, name))}
+    same |= {name: value for name in ("root", "names", "template", "track") if (value := getattr(asked, name))}
     shared = [word for name, value in same.items() for word in _option(name, value)]
     preset = () if any(word.split("=")[0] == "--preset" for word in column.words) else ("--preset", asked.preset)
     parsed = parse_run("fit", [asked.data, *shared, *preset, *column.words])
-    usual = ("root", "names", "shots_from", "template", "seed", "out", "overwrite", "strict")
+    usual = ("root", "names", "shots_from", "template", "seed", "out", "overwrite", "strict", "track")
     same = {"data": asked.data, **{name: RunConfig.__dataclass_fields__[name].default for name in usual}} | same
     if changed := next((name for name, value in same.items() if getattr(parsed, name) != value), None):
         changed = changed.replace("_", "-")
@@ -169,7 +169,8 @@ def _command(asked: "Compare", columns: Sequence[Column], seeds: Sequence[int], 
     words = ["dpl", "compare", asked.data, "--methods", *(column.label for column in columns)]
     words += ["--seeds", *map(str, seeds), "--shots", *map(str, shots)]
     base = type(asked)(asked.data, asked.methods)
-    for name in ("reference", "preset", "root", "names", "classes", "backbone", "template", "device", "precision", "out"):
+    names = ("reference", "preset", "root", "names", "classes", "backbone", "template", "device", "precision", "track", "out")
+    for name in names:
         if getattr(asked, name) != getattr(base, name):
             words += _option(name, getattr(asked, name))
     return shlex.join(words)

@@ -12,10 +12,12 @@ from dpl.methods import method_row
 from dpl.pipeline import load_inputs, with_shots
 from dpl.reports.comparison import JSON_NAME
 from dpl.runs import check_backbone, is_run, item_names, read_config, settings_of
+from dpl.track import check_trackers
 
 
 def check_plan(plan: Plan, common: tuple[Task, Backbone]) -> None:
     """`DplError` where a run of the plan is there with other settings, or a method's settings do not fit task or backbone."""
+    check_trackers(plan.runs[0].config.track)
     for planned in plan.runs:
         _check_run(planned, *common)
     for column in plan.columns:
@@ -44,7 +46,8 @@ def _check_run(planned: PlannedRun, task: Task, backbone: Backbone) -> None:
         if run.exists() and not (run.is_dir() and all(path.name.startswith(".config.json.") for path in run.iterdir())):
             raise DplError(f"{run}: holds other files than a run; give another --out")
         return
-    there, asked = (_flat(asdict(replace(config, out=None, root=None))) for config in (settings_of(run), planned.config))
+    both = (settings_of(run), planned.config)
+    there, asked = (_flat(asdict(replace(config, out=None, root=None, track=()))) for config in both)
     for name in dict.fromkeys([*there, *asked]):
         if (old := there.get(name)) != (new := asked.get(name)):
             old, new = (" ".join(map(str, value)) or "nothing" if isinstance(value, tuple) else value for value in (old, new))

@@ -87,6 +87,11 @@ class CoOp(Method):
         return PromptLayout((0,) * backbone.image.depth, (own, *(0,) * (backbone.text.depth - 1)))
 
     @property
+    def contexts(self) -> dict[str, list[Tensor]]:
+        """The text's context, if it is the same for all classes."""
+        return {"image": [], "text": [] if self.class_specific else [self.context]}
+
+    @property
     def class_specific(self) -> bool:
         """With a context of its own for every class."""
         return self.context.dim() == 3

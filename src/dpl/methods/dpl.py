@@ -66,6 +66,11 @@ class Dpl(Classifier[FixedPrompts], Method):
             model.load_state_dict(found_prompts(run))
         return model
 
+    @property
+    def contexts(self) -> dict[str, list[Tensor]]:
+        """The prompts of the layers."""
+        return {"image": [layer.prompts for layer in self.image.layers], "text": [layer.prompts for layer in self.text.layers]}
+
     def conclude(self, shots: FewShot) -> None:
         """Chooses the gate on the validation shots."""
         if self.layout.tokens:

@@ -87,9 +87,14 @@ class Ivlp(Method):
         return list(self.image)
 
     @property
+    def contexts(self) -> dict[str, list[Tensor]]:
+        """The context tokens of both branches."""
+        return {"image": self.image_context, "text": list(self.text)}
+
+    @property
     def layout(self) -> PromptLayout:
         """The tokens of each of the first layers; those that stay are not counted."""
-        counts = [[len(context) for context in contexts] for contexts in (self.image_context, self.text)]
+        counts = [[len(context) for context in contexts] for contexts in self.contexts.values()]
         branches = zip(counts, (self.backbone.image, self.backbone.text), strict=True)
         return PromptLayout(*((*own, *(0,) * (branch.depth - len(own))) for own, branch in branches))
 

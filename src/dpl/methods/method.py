@@ -104,6 +104,14 @@ class Method(ClipClassifier):
         return PromptLayout.uniform(0, self.backbone.image.depth, self.backbone.text.depth)
 
     @property
+    def contexts(self) -> dict[str, list[Tensor]]:
+        """The learned context tokens that `layout` counts, (tokens, width) for each of the first layers of "image" and "text".
+
+        Nothing where each class has its own.
+        """
+        return {"image": [], "text": []}
+
+    @property
     def class_specific(self) -> bool:
         """Whether what is learned belongs to the classes it was learned on."""
         return False

@@ -16,6 +16,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from dpl.backbones.branch import Branch
 from dpl.errors import DplError
+from dpl.prompts.listen import tell
 from dpl.prompts.modules import BranchPrompts, LayerPrompts
 from dpl.prompts.tokens import Masked, Tokens, fused_attention
 
@@ -57,6 +58,7 @@ def _prompted_attention(
         prompt_value = module.v_proj(normed).view(heads).transpose(0, 1).to(value.dtype)
         tokens = hung.tokens or Masked(attention_mask)
         output = hung.layer.attend(query, key, value, prompt_key, prompt_value, tokens, scaling)
+        tell(module, tokens, query, key, prompt_key, scaling, hung.layer.log_gates)
     return output.transpose(1, 2).contiguous(), None
 
 

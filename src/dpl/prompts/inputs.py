@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dpl.backbones.branch import Attend
+from dpl.backbones.branch import Attend, Layer
 from dpl.backbones.loading import Backbone
 from dpl.errors import DplError
+from dpl.prompts.listen import tell
 from dpl.prompts.texts import pack
 from dpl.prompts.tokens import Masked, Tokens
 
@@ -92,14 +93,15 @@ class ContextTexts:
         images has its own. The tokens of `deep`, of such a shape each, replace it in front of layers 1, 2, ...; no position is
         added to them.
         """
-        branch, clip, attend = self._backbone.text, self._backbone.clip, _attend(self._packed)
+        branch, clip = self._backbone.text, self._backbone.clip
         _check_depth(deep, branch.depth, "text")
         with self._backbone.autocast():
             hidden = self._placed(self._words, context) + self._positions
             for index, layer in enumerate(branch.layers):
                 if 0 < index <= len(deep):
                     hidden = self._placed(hidden, deep[index - 1])
-                hidden = layer.read(hidden, self._ends if index == branch.depth - 1 else slice(None), attend)
+                asked = self._ends if index == branch.depth - 1 else slice(None)
+                hidden = layer.read(hidden, asked, _attend(layer, self._packed, self._places))
             pooled = clip.text_model.final_layer_norm(hidden)[:, self._unsorted]
         features = clip.text_projection(pooled.to(clip.text_projection.weight.dtype))
         is_batch = not self._class_specific and any(tensor.dim() == 3 for tensor in (context, *deep))
@@ -125,7 +127,7 @@ def image_features(
     tokens of `deep` replace it in front of layers 1, 2, ... So before the last of these nobody reads what becomes of context
     tokens, and they are keys and values only; nor does anybody in the last layer, which is computed at CLS alone.
     """
-    branch, clip, attend = backbone.image, backbone.clip, _attend(Masked())
+    branch, clip = backbone.image, backbone.clip
     _check_depth(deep, branch.depth, "image")
     model: Any = clip.vision_model
     with backbone.autocast():
@@ -137,7 +139,7 @@ def image_features(
                 rows = contexts[index].to(hidden.dtype).expand(len(hidden), -1, -1)
                 hidden = torch.cat([hidden, rows], dim=1)
             read = 1 if index == branch.depth - 1 else own if index + 1 < len(contexts) else None
-            hidden = layer.read(hidden, slice(read), attend)
+            hidden = layer.read(hidden, slice(read), _attend(layer, Masked(), slice(own, None)))
         pooled = model.post_layernorm(hidden[:, 0])
     return clip.visual_projection(pooled.to(clip.visual_projection.weight.dtype))
 
@@ -147,11 +149,12 @@ def _check_depth(deep: Sequence[Tensor], layers: int, branch: str) -> None:
         raise DplError(f"context for layers 0 to {len(deep)}: the {branch} branch has {layers} layers")
 
 
-def _attend(tokens: Tokens) -> Attend:
-    """Attention over the tokens alone, whatever prompts are attached to the branch."""
+def _attend(layer: Layer, tokens: Tokens, context: Tensor | slice) -> Attend:
+    """Attention over the tokens alone, whatever prompts are attached to the branch; `context` says which are context tokens."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         nothing = key.new_empty(key.shape[1], 0, key.shape[-1])
+        tell(layer.attention, tokens, query, key, nothing, None, context=context)
         return tokens.attend(query, key, value, nothing, nothing, None)
 
     return attend
