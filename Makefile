@@ -6,7 +6,7 @@ PIP_EXTRA ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo chromium test lint bench clean
 
 setup: $(READY)
 
@@ -20,7 +20,17 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(BIN)/dpl fit digits --shots 16 --seed 1 --out runs/demo --overwrite
 
-test: $(READY)
+# The tests look at the pages in Chromium; without it they say loudly what they skip.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+				|| echo 'Chromium could not be installed: the tests of pages in a browser will be skipped'; \
+		else \
+			echo 'No Chromium: the tests of pages in a browser will be skipped. To run them: sudo apt-get install chromium'; \
+		fi; }
+
+test: $(READY) chromium
 	$(BIN)/python -m pytest
 
 lint: $(READY)

@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 
 import tests.typechecker  # noqa: F401, named by the hook
+from tests.browser import chromium, open_page, pytest_terminal_summary  # noqa: F401, fixtures and a hook of all tests
 from tests.checkpoints import save_checkpoint, save_images
 
 

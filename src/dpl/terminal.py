@@ -15,7 +15,6 @@ from rich.text import Text
 from dpl.files import read_json
 
 NAMES = {"search": "searching a layout", "train": "training", "evaluate": "evaluating"}
-_BLOCKS = " ▁▂▃▄▅▆▇█"
 
 
 def quiet() -> None:
@@ -64,27 +63,32 @@ def _losses(losses: Mapping[str, float]) -> str:
 
 
 def summary(run: Path) -> None:
-    """The closing table of a run: what was reached, the layout, where things are."""
-    layout = read_json(run / "layout.json")
-    table = Table(show_header=False, box=None, pad_edge=False)
+    """The end of a run: what was reached, the layout and what the search preferred, where things are."""
+    from dpl.reports.blocks import print_blocks
+    from dpl.reports.run_folder import read_run
+
+    table = _facts()
     if (run / "metrics.json").exists():
         metrics = read_json(run / "metrics.json")
         _add_accuracies(table, metrics)
         table.add_row("trainable", f"{metrics['trainable_parameters']:,} parameters in {metrics['layout_tokens']} prompt tokens")
         if metrics.get("gate", 1) != 1:
             table.add_row("gate", f"{metrics['gate']:g}  (1: prompts as trained, 0: zero-shot; chosen on the validation shots)")
-    for branch, lengths in layout.items():
-        table.add_row(f"{branch} layout", f"{' '.join(map(str, lengths))}   {_bars(lengths)}")
-    table.add_row("run", str(run))
-    table.add_row("report", str(run / "report.html"))
+        _print(table)
+    print_blocks(read_run(run), Console())
+    table = _facts()
+    table.add_row("run", Text(str(run)))
+    table.add_row("report", Text(str(run / "report.html")))
     if (run / "prompts.safetensors").exists():
-        table.add_row("use it", f"dpl predict {run} IMAGE...")
+        table.add_row("use it", Text(f"dpl predict {run} IMAGE..."))
     _print(table)
 
 
-def _bars(lengths: Sequence[int]) -> str:
-    top = max(*lengths, 1)
-    return "".join(_BLOCKS[-(-length * 8 // top)] for length in lengths)
+def _facts() -> Table:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(min_width=9)
+    table.add_column(overflow="fold")
+    return table
 
 
 def _add_accuracies(table: Table, metrics: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from dpl.prompts.layout import PromptLayout
 from dpl.reports.accuracy import wilson
 from dpl.reports.alphas import softmax
+from tests.reports.made_up_explanation import explain
 
 OPTIONS = [0, 1, 2, 3, 4, 5, 6]
 BUDGET = 2.5
@@ -26,10 +27,12 @@ def write_run(
     search: bool = True,
     method: str = "mixture",
     seed: int = 7,
+    size: int | None = 48,
 ) -> Path:
     """Writes the run folder `run` as `dpl fit` would (`search=False`: as `dpl train`); same arguments, same bytes.
 
-    One of the `method` "mixture" is like those from before there was another.
+    One of the `method` "mixture" is like those from before there was another. `size` is that of the pictures in its
+    explanation; None leaves that, calibration and cost out, as in older runs.
     """
     draw = random.Random(seed)
     names, options = classes or [str(digit) for digit in range(10)], options or OPTIONS
@@ -47,6 +50,8 @@ def write_run(
     write_json(run / "metrics.json", _metrics(draw, names, layout))
     (run / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
     (run / "prompts.safetensors").write_bytes(b"")
+    if size is not None:
+        explain(run, size)
     return run
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from dpl.reports.html import write_report
 
-VOID = {"meta", "link", "input"}
+VOID = {"meta", "link", "input", "img"}
 BLOCKS = {"dt", "dd", "td", "th", "li", "p"}  # text after them is apart from text in them
 
 

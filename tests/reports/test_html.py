@@ -20,26 +20,37 @@ from tests.reports.page import Page, history, read
 
 
 def test_the_report_is_one_small_file_made_in_under_a_second(run: Path) -> None:
-    write_report(run)
-    start = time.perf_counter()
-    path = write_report(run)
-    assert time.perf_counter() - start < 1
-    assert path == run / "report.html"
-    assert path.stat().st_size < 300_000
+    assert write_report(run) == (path := run / "report.html")
+    took = []
+    for _ in range(3):  # the least counts: the machine may be busy
+        start = time.perf_counter()
+        write_report(run)
+        took.append(time.perf_counter() - start)
+    assert min(took) < 1
+    assert path.stat().st_size < 600_000
     assert not list(run.glob(".*"))
 
 
+def test_the_report_of_a_thousand_classes_of_large_pictures_is_made_soon_and_stays_small(make_run: Callable[..., Path]) -> None:
+    run = make_run(classes=[f"class {place}" for place in range(1000)], layers=24, options=list(range(13)), epochs=100, size=336)
+    start = time.perf_counter()
+    assert write_report(run).stat().st_size < 2_000_000
+    assert time.perf_counter() - start < 10
+
+
 def test_the_report_of_a_large_search_stays_small(make_run: Callable[..., Path]) -> None:
-    run = make_run(method="pruning", layers=12, options=list(range(13)), epochs=80)
+    run = make_run(method="pruning", layers=12, options=list(range(13)), epochs=80, size=None)
     assert write_report(run).stat().st_size < 300_000
 
 
 def test_nothing_is_fetched_from_anywhere(either: Path) -> None:
     source = write_report(either).read_text()
-    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)|\bfetch\b|<iframe|<img", source)
+    source = re.sub(r"data:image/webp;base64,[A-Za-z0-9+/=]+", "data:,", source)  # which may hold any letters
+    assert not re.search(r"https?:|//[a-z]|@import|url\((?!#)|\bfetch\b|<iframe", source)
     page = Page(source)
-    assert not page.values("src")
-    assert all(link == "data:," or (either / link).is_file() for link in page.values("href"))
+    assert set(page.values("src")) == {"data:,"}
+    places = {f"#{place}" for place in page.values("id")} | {"data:,"}
+    assert all(link in places or (either / link).is_file() for link in page.values("href"))
     (policy,) = [value for value in page.values("content") if "default-src" in value]
     assert policy.startswith("default-src 'none'")
     digest = hashlib.sha256(next(script for script in page.scripts if "addEventListener" in script).encode()).digest()
@@ -119,7 +130,7 @@ def test_every_section_of_a_searched_run_is_there(run: Path) -> None:
     for phrase in ("dpl fit digits --shots 16 --seed 1", "search.options", "2.13.0+cpu", "9f86d081", "layout.json"):
         assert phrase in page.text
     assert "ran 25 epochs of at most 30 in 30 s" in page.text
-    assert page.elements.count("details") == 1 and page.elements.count("h1") == 1
+    assert page.elements.count("details") == 2 and page.elements.count("h1") == 1
 
 
 def test_every_section_of_a_pruned_run_is_there(pruned: Path) -> None:
@@ -232,6 +243,9 @@ def test_a_run_that_only_searched_reports_without_accuracies(run: Path) -> None:
     assert "No training stage in this run." in page.text and "Class by class" not in page.text
     assert "Shots 16 per class Classes 10 Seed 1 Layout searched" in page.text and "metrics.json" not in page.text
     assert {picture.get("id") for picture in page.pictures} >= {"heat-image", "heat-text", "layout-image", "tokens"}
+    assert "#result" not in page.values("href") and {link[1:] for link in page.values("href") if link[0] == "#"} <= set(
+        page.values("id")
+    )
 
 
 def test_a_given_layout_of_zeros_needs_no_history(make_run: Callable[..., Path]) -> None:
@@ -267,6 +281,7 @@ def test_class_names_are_text_everywhere(make_run: Callable[..., Path]) -> None:
     assert "\ufffdbell\ufffd\ufffd" in page.text
     assert page.elements.count("script") == 2
     assert not any("alert" in script for script in page.scripts)
+    assert any(value.startswith("test/000.png, of the class <script>alert(1)</script>") for value in page.values("alt"))
     titles = [title.text or "" for picture in page.pictures for title in picture.iter("title")]
     assert any(title.startswith("<script>alert(1)</script>: zero-shot") for title in titles)
     assert any(title.startswith(NASTY[1]) for title in titles)
@@ -279,9 +294,10 @@ def test_names_of_task_backbone_settings_and_run_are_text_too(either: Path) -> N
     config["settings"][evil] = {evil: [evil]}
     config["versions"][evil] = evil
     config["task"]["templates"] = [evil]
+    before = read(either).elements.count("img")
     (either / "config.json").write_text(json.dumps(config))
     page = read(either)
-    assert "img" not in page.elements and page.text.count(evil) >= 7
+    assert page.elements.count("img") == before and page.text.count(evil) >= 7
 
 
 def test_ids_are_unique_and_every_reference_has_its_target(either: Path) -> None:

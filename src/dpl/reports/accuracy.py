@@ -78,7 +78,6 @@ def classes(results: list[ClassResult]) -> dict[str, Any] | None:
         "same": sum(row["change"] == 0 for row in rows),
         "total": len(rows),
         "axis": figures.track_axis(),
-        "of": {result.name: result.images for result in results},
     }
 
 

@@ -9,6 +9,7 @@ from dpl.reports.heatmap import Grid
 from dpl.reports.preference import Preference, Values, budget
 from dpl.reports.run_folder import BRANCHES, RunFolder
 from dpl.reports.schema import AlphaEpoch, Branches, Layout
+from dpl.reports.settling import settled
 
 
 def preference(run: RunFolder, lines: Sequence[AlphaEpoch]) -> Preference:
@@ -20,6 +21,7 @@ def preference(run: RunFolder, lines: Sequence[AlphaEpoch]) -> Preference:
     difference = charts.by_branch(lambda branch: (line.alpha_difference[branch] for line in lines))
     dominants = charts.by_branch(lambda branch: (line.dominants[branch] for line in lines))
     counted, most = f"Number of dominants (of {charts.layers_of(run)})", max(layers.values())
+    marked = settled(epochs, layouts)
 
     def describe(branch: str) -> str:
         rows = values[branch][-1]
@@ -45,8 +47,9 @@ def preference(run: RunFolder, lines: Sequence[AlphaEpoch]) -> Preference:
         descriptions=Branches.of(describe),
         captions=Branches.of(caption),
         charts=[
-            charts.chart("difference", "Alpha difference", epochs, difference),
-            charts.chart("dominants", counted, epochs, dominants, top=most, whole=True),
+            charts.chart("difference", "Alpha difference", epochs, difference, settled=marked),
+            charts.chart("dominants", counted, epochs, dominants, top=most, whole=True, settled=marked),
+            charts.changes(run, layouts),
             charts.tokens(run, layouts),
             charts.search_losses(run),
         ],

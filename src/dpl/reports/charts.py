@@ -1,11 +1,13 @@
 """The line charts of convergence: title, legend and picture of each."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from dpl.reports.accuracy import percent
 from dpl.reports.run_folder import BRANCHES, RunFolder
 from dpl.reports.schema import Layout
+from dpl.reports.settling import settled
 from dpl.reports.svg import Series, line_chart
 
 
@@ -35,7 +37,26 @@ def epochs_of(run: RunFolder) -> list[int]:
 def tokens(run: RunFolder, layouts: Sequence[Layout]) -> dict[str, Any]:
     """The tokens of the `layouts` after each epoch of the search."""
     lines = by_branch(lambda branch: (sum(layout[branch]) for layout in layouts))
-    return chart("tokens", "Prompt tokens of the layout so far", epochs_of(run), lines, whole=True)
+    marked = settled(epochs_of(run), layouts)
+    return chart("tokens", "Prompt tokens of the layout so far", epochs_of(run), lines, whole=True, settled=marked)
+
+
+def changes(run: RunFolder, layouts: Sequence[Layout]) -> dict[str, Any]:
+    """In how many layers each epoch of the search changed the length."""
+    lines, marked = changed(layouts), settled(epochs_of(run), layouts)
+    title = f"Layers whose length changed (of {layers_of(run)})"
+    return chart("changes", title, epochs_of(run), lines, whole=True, settled=marked)
+
+
+def changed(layouts: Sequence[Layout]) -> list[Series]:
+    """For each branch the number of layers whose length is another than one epoch before, none for the first epoch."""
+
+    def counts(branch: str) -> Iterator[int | None]:
+        yield None
+        for before, after in pairwise(layouts):
+            yield sum(old != new for old, new in zip(before[branch], after[branch], strict=True))
+
+    return by_branch(counts)
 
 
 def search_losses(run: RunFolder) -> dict[str, Any]:

@@ -14,6 +14,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """`48 s`, `12 minutes`, `3.1 hours`."""
+    if seconds < 120:
+        return f"{seconds:.0f}\u202fs"
+    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
 def columns(layers: int) -> tuple[float, float]:
     """The figure's width, and the width of a layer's column in it."""
     column = max((WIDTH - LEFT - 2) / layers, 26)
@@ -89,6 +96,12 @@ def change_track(label: str, before: float | None, after: float) -> Markup:
         marks.append(tag("circle", cx=_at(before), cy=12, r=4.5, class_="mark zero"))
     marks.append(tag("circle", cx=_at(after), cy=12, r=4.5, class_="mark tuned"))
     return _track(label, *marks)
+
+
+def bar_track(label: str, value: float, most: float, own: bool) -> Markup:
+    """`value` as a bar from the left, as wide as the cell where it is `most`; filled where it is the run's `own`."""
+    bar = tag("rect", x=0, y=6, width=_at(value / most if most > 0 else 0), height=12, class_="bar tuned" if own else "bar zero")
+    return tag("svg", tag("title", label), bar, class_="track", width="100%", height="24", role="img", aria_label=label)
 
 
 def track_axis() -> Markup:

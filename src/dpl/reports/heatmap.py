@@ -38,10 +38,13 @@ class Heat:
     outlined: Sequence[Sequence[bool]]
 
 
-def heatmap(branch: str, title: str, description: str, grid: Grid, heat: Heat) -> Markup:
-    """The cells stand layer by layer, each from the bottom, as report.js expects; it writes them as `_cell` does."""
+def heatmap(branch: str, title: str, description: str, grid: Grid, heat: Heat, key: str = "heat", row: int = 27) -> Markup:
+    """The cells stand layer by layer, each from the bottom, as report.js expects; it writes them as `_cell` does.
+
+    `key` tells several heatmaps of a branch apart, `row` is the height of a cell.
+    """
     width, column = columns(len(heat.values))
-    row, upper = 27, 16
+    upper = 16
     bottom = upper + row * len(grid.names)
     parts = [
         tag("text", name, x=LEFT - 9, y=bottom - row * (place + 0.5) + 4, class_="end") for place, name in enumerate(grid.names)
@@ -54,7 +57,7 @@ def heatmap(branch: str, title: str, description: str, grid: Grid, heat: Heat) -
             x, y = LEFT + layer * column, bottom - row * (place + 1)
             label = f"layer {layer + 1}, {grid.labels[place]}: {value / 10:.1f} {grid.unit}"
             parts.append(_cell(x, y, column, row, value, heat.darkest, chosen, label))
-    return picture(f"heat-{branch}", title, description, width, bottom + 26, tag("g", *parts, class_=f"heat {branch}"))
+    return picture(f"{key}-{branch}", title, description, width, bottom + 26, tag("g", *parts, class_=f"heat {branch}"))
 
 
 def _cell(x: float, y: float, width: float, height: float, value: int, darkest: int, chosen: bool, label: str) -> Markup:
@@ -75,13 +78,13 @@ def _cell(x: float, y: float, width: float, height: float, value: int, darkest: 
     )
 
 
-def colour_scale(branch: str, labels: tuple[str, str, str]) -> Markup:
+def colour_scale(branch: str, labels: tuple[str, str, str], key: str = "scale") -> Markup:
     """The legend of a heatmap: what the lightest cell, one half as dark as can be, and the darkest stand for."""
     stops = [tag("stop", offset=f"{100 * share}%", stop_opacity=share) for share in (0, 1)]
-    gradient = tag("linearGradient", *stops, id=f"scale-{branch}-ramp", class_=f"ramp {branch}")
+    gradient = tag("linearGradient", *stops, id=f"{key}-{branch}-ramp", class_=f"ramp {branch}")
     ground = tag("rect", x=LEFT, y=1, width=160, height=10, class_="ground")
-    bar = tag("rect", x=LEFT, y=1, width=160, height=10, fill=f"url(#scale-{branch}-ramp)", class_="frame")
+    bar = tag("rect", x=LEFT, y=1, width=160, height=10, fill=f"url(#{key}-{branch}-ramp)", class_="frame")
     marks = [tag("text", label, x=LEFT + 80 * place, y=25, class_="middle") for place, label in enumerate(labels)]
     description = f"The darker a cell (the lighter, on a dark page), the more: from {labels[0]} over {labels[1]} to {labels[2]}."
     title = f"Colour scale of the {branch} branch"
-    return picture(f"scale-{branch}", title, description, WIDTH, 30, gradient, ground, bar, *marks)
+    return picture(f"{key}-{branch}", title, description, WIDTH, 30, gradient, ground, bar, *marks)

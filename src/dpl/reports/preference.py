@@ -11,6 +11,7 @@ from dpl.reports.charts import epochs_of
 from dpl.reports.heatmap import STRONG, Grid, Heat, colour_scale, heatmap
 from dpl.reports.run_folder import BRANCHES, RunFolder
 from dpl.reports.schema import Branches, Layout
+from dpl.reports.settling import settled
 
 Values = list[list[int]]  # layers x rows of the grid, in tenths of its unit
 
@@ -68,6 +69,7 @@ class Preference:
             "epochs": epochs_of(run),
             "json": script_json(history),
             "charts": self.charts,
+            "settled": settled(epochs_of(run), self.layouts),
         }
 
 

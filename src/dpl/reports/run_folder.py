@@ -1,19 +1,17 @@
 """Reads the files of a run folder that a report needs, and refuses what does not fit together."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from dpl.errors import DplError
+from dpl.printable import printable
 from dpl.reports.schema import Config, Layout, Line, Metrics, SearchEpoch, TrainEpoch
 
 BRANCHES = ("image", "text")
-# What neither XML nor a UTF-8 file can hold: control characters and lone surrogates (undecodable folder names).
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -56,7 +54,7 @@ def read_run(run: Path) -> RunFolder:
     options = _options(config, run / "config.json") if search else ()
     for line in search:
         _check_shape(line, layout, options, f"{run / 'history.jsonl'}: search epoch {line.epoch}")
-    return RunFolder(_printable(run.resolve().name), config, layout, metrics, options, search, train)
+    return RunFolder(printable(run.resolve().name), config, layout, metrics, options, search, train)
 
 
 def _read(path: Path) -> str:
@@ -71,24 +69,13 @@ def _read(path: Path) -> str:
 def _parse(model: type[Model], text: str, where: str) -> Model:
     """`text` (JSON) as a `model`; the error names `where` and the first field that is wrong."""
     try:
-        return model.model_validate(_printable(json.loads(text)))
+        return model.model_validate(printable(json.loads(text)))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "content"
         raise DplError(f"{where}: {field}: {first['msg']}") from None
     except (ValueError, RecursionError) as error:
         raise DplError(f"{where}: is not JSON ({error})") from None
-
-
-def _printable(value: Any) -> Any:
-    """`value` (from JSON) with U+FFFD for every character that a page cannot hold."""
-    if isinstance(value, str):
-        return _UNPRINTABLE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_printable(item) for item in value]
-    if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    return value
 
 
 def _read_history(path: Path) -> tuple[tuple[SearchEpoch, ...], tuple[TrainEpoch, ...]]:

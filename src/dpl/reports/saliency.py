@@ -1,7 +1,6 @@
 """The search by pruning, as a report tells it: the prompts' shares of the saliency of the whole model."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 from dpl.reports import charts
 from dpl.reports.accuracy import percent
@@ -18,9 +17,9 @@ def preference(run: RunFolder, lines: Sequence[SaliencyEpoch]) -> Preference:
     longest, layers = max(run.options), {branch: len(run.layout[branch]) for branch in BRANCHES}
     darkest = [max(1, *(max(row) for branch in BRANCHES for row in values[branch][epoch])) for epoch in range(len(lines))]
     parts = charts.by_branch(lambda branch: (sum(map(sum, line.saliency[branch])) for line in lines))
-    changes = charts.by_branch(lambda branch: [None, *(_changes(branch, *two) for two in pairwise(lines))])
+    layouts = [line.layout for line in lines]
     kept = sum(sum(row[:length]) for branch in BRANCHES for row, length in _rows(run, last, branch))
-    changed = [int(line.last) for line in changes if line.last is not None]
+    changed = [int(line.last) for line in charts.changed(layouts) if line.last is not None]
 
     def describe(branch: str) -> str:
         told = [
@@ -53,15 +52,15 @@ def preference(run: RunFolder, lines: Sequence[SaliencyEpoch]) -> Preference:
         ),
         values=values,
         darkest=darkest,
-        layouts=[line.layout for line in lines],
+        layouts=layouts,
         outlined=lambda length: [rank <= length for rank in range(1, longest + 1)],
         titles=Branches.of(lambda branch: f"Saliency of the {branch} branch"),
         descriptions=Branches.of(describe),
         captions=Branches.of(caption),
         charts=[
-            charts.tokens(run, [line.layout for line in lines]),
+            charts.tokens(run, layouts),
             charts.chart("parts", "Part of the saliency", epochs, parts, top=1, percent=True),
-            charts.chart("changes", f"Layers whose length changed (of {charts.layers_of(run)})", epochs, changes, whole=True),
+            charts.changes(run, layouts),
             charts.search_losses(run),
         ],
     )
@@ -75,8 +74,3 @@ def _tenths(shares: Sequence[Sequence[float]]) -> Values:
 def _rows(run: RunFolder, line: SaliencyEpoch, branch: str) -> list[tuple[list[float], int]]:
     """Each layer's shares, and how many prompts the run's layout keeps of it."""
     return list(zip(line.saliency[branch], run.layout[branch], strict=True))
-
-
-def _changes(branch: str, before: SaliencyEpoch, after: SaliencyEpoch) -> int:
-    """In how many layers the length changed between two epochs."""
-    return sum(old != new for old, new in zip(before.layout[branch], after.layout[branch], strict=True))

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Row = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(min_length=1)]
 
 
@@ -98,8 +99,56 @@ class Confusion(Part):
     count: Count
 
 
+class Bin(Part):
+    """Test images whose confidence lies in one of the equal steps from 0 to 1; both means are None where there are none."""
+
+    images: Count
+    confidence: Share | None = None
+    accuracy: Share | None = None
+
+    @model_validator(mode="after")
+    def _measured(self) -> "Bin":
+        if self.images and (self.confidence is None or self.accuracy is None):
+            raise ValueError("a bin with images must have a confidence and an accuracy")
+        return self
+
+
+class Calibration(Part):
+    """How true the confidence of a model is: the expected calibration error (0-1), and the bins that it is of."""
+
+    ece: Share
+    bins: Annotated[list[Bin], Field(min_length=1)]
+
+
+class Calibrations(Part):
+    """Those of the tuned and of the zero-shot model."""
+
+    tuned: Calibration
+    zero_shot: Calibration
+
+
+class Operations(Part):
+    """GFLOPs (2 per multiply-add) to embed one image, and to embed all class texts once."""
+
+    image: Amount
+    classes: Amount
+
+
+class UniformOperations(Operations):
+    """Those of a layout with the same `length` in every layer."""
+
+    length: Count
+
+
+class Cost(Operations):
+    """The operations of the run's layout, and those of others to compare."""
+
+    frozen: Operations
+    uniform: list[UniformOperations] = []
+
+
 class Metrics(Part):
-    """metrics.json; accuracies 0-1, intervals (low, high) or None in older runs."""
+    """metrics.json; accuracies 0-1, intervals (low, high) or None in older runs, as the last four."""
 
     accuracy: Share
     accuracy_interval: tuple[Share, Share] | None = None
@@ -114,6 +163,10 @@ class Metrics(Part):
     gate: Share = 1.0
     per_class: list[ClassResult] = []
     confusions: list[Confusion] = []
+    seconds: Amount | None = None
+    peak_memory_bytes: Count | None = None
+    calibration: Calibrations | None = None
+    cost: Cost | None = None
 
 
 class SearchedEpoch(Part):

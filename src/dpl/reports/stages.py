@@ -23,16 +23,10 @@ def times(run: RunFolder) -> list[str]:
             most = settings.get("epochs") if isinstance(settings, dict) else None
             limit = f" of at most {most}" if isinstance(most, int) and most > len(lines) else ""
             seconds = [line.seconds for line in lines if line.seconds is not None]
-            took = f" in {_duration(sum(seconds))}" if len(seconds) == len(lines) else ""
+            took = f" in {figures.duration(sum(seconds))}" if len(seconds) == len(lines) else ""
             name = "search" if stage == "search" else "training"
             sentences.append(f"The {name} stage ran {figures.plural(len(lines), 'epoch')}{limit}{took}.")
     return sentences
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f}\u202fs"
-    return f"{seconds / 60:.0f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
 
 
 def layout(run: RunFolder) -> list[dict[str, Any]]:

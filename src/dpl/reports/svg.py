@@ -84,13 +84,15 @@ def line_chart(
     top: float | None = None,
     whole: bool = False,
     percent: bool = False,
+    settled: int | None = None,
 ) -> Markup:
     """`series` over `epochs` (counted from 1) on axes that start at 0.
 
     `top` is the least upper end of the value axis, `whole` draws counts (steps, whole ticks), `percent` labels 0-1 as
-    0-100 %.
+    0-100 %, `settled` is the epoch at which a line says that the layout settled.
     """
-    height, left, right, upper, lower = 186, 50, 12, 10, 40
+    upper = 10 if settled is None else 24
+    height, left, right, lower = 176 + upper, 50, 12, 40
     known = [value for line in series for value in line.values if value is not None and math.isfinite(value)]
     rows = ticks(max([*known, top or 0]) or 1, whole=whole)
     first, last = (epochs[0], epochs[-1]) if epochs[0] < epochs[-1] else (epochs[0] - 1, epochs[0] + 1)
@@ -109,7 +111,13 @@ def line_chart(
     axes += [tag("text", epoch, x=x(epoch), y=height - lower + 17, class_="middle") for epoch in _epoch_ticks(epochs)]
     axes.append(tag("text", "epochs completed", x=(left + WIDTH - right) / 2, y=float(height - 6), class_="middle axis"))
     lines = [mark for line in series for mark in _line(line, epochs, x, y, whole)]
-    return picture(key, title, _describe(epochs, series), WIDTH, height, *axes, *lines)
+    told = _describe(epochs, series)
+    if settled is not None:
+        place, side = x(settled), "end" if x(settled) > WIDTH / 2 else None
+        axes.append(tag("line", x1=place, x2=place, y1=6, y2=height - lower, class_="settled"))
+        axes.append(tag("text", "settled", x=place + (-6 if side else 6), y=15, class_=side))
+        told += f" The layout settled after epoch {settled}."
+    return picture(key, title, told, WIDTH, height, *axes, *lines)
 
 
 def _finite(value: float | None) -> float | None:

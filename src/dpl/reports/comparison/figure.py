@@ -16,25 +16,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from dpl.reports.comparison.table import Comparison, Row
+from dpl.reports.style import COLOURS, DASHES, GREY, MARKERS, STYLE
 
-# Okabe and Ito's colours (2008), which colour-blind readers tell apart; without yellow, too pale for print.
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "osD^vPX"
-DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-GREY = "#6E6E6E"
-_STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 9,
-    "axes.edgecolor": GREY,
-    "svg.hashsalt": "dpl",
-    "text.parse_math": False,
-}
+_LOOK = STYLE | {"font.size": 9}
 _HIGH = 12  # points that a label takes
 
 
 def pictures(comparison: Comparison) -> dict[str, bytes]:
     """SVG and PNG (200 dots per inch) by ending; there must be a result."""
-    with matplotlib.style.context(["default", _STYLE]), warnings.catch_warnings():
+    with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a label in a script that the font lacks: boxes
         figure = _over_shots(comparison) if len(comparison.tables) > 1 else _dots(comparison)
         figure.draw_without_rendering()

@@ -1,0 +1,47 @@
+"""What a layout costs: operations against the frozen model and uniform layouts."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dpl.explain.stored import Explanation
+from dpl.reports.run_folder import RunFolder
+from dpl.reports.style import GREY, INK, PAGE, TUNED, sheet
+
+
+def draw(run: RunFolder, explanation: Explanation | None) -> Figure | None:
+    """GFLOPs of one image and of all class texts; bars from 0, since what prompts add is small beside the model."""
+    cost = run.metrics.cost if run.metrics else None
+    if cost is None:
+        return None
+    named = [("frozen", cost.frozen, GREY)]
+    named += [(f"{one.length} in every layer", one, "#B9BDB4") for one in sorted(cost.uniform, key=lambda one: one.length)]
+    named.append(("this layout", cost, TUNED))
+    figure = sheet(PAGE, 0.75 + 0.19 * len(named))
+    left, right = figure.subplots(1, 2, sharey=True)
+    names, colours = [name for name, _, _ in named], [colour for _, _, colour in named]
+    _bars(left, names, [one.image for _, one, _ in named], colours)
+    _bars(right, names, [one.classes for _, one, _ in named], colours)
+    left.set_title("To embed one image")
+    right.set_title("To embed all class texts, once")
+    return figure
+
+
+def _bars(axes: Axes, names: list[str], values: list[float], colours: list[str]) -> None:
+    """A bar each, with its number and how much more it is than the first one's."""
+    drawn = axes.barh(range(len(names)), values, height=0.72, color=colours)
+    base = values[0]
+    labels = [
+        _gflops(value) + (f"  (+{100 * (value / base - 1):.1f} %)" if place and base else "")
+        for place, value in enumerate(values)
+    ]
+    axes.bar_label(drawn, labels, padding=3, fontsize=6.5, color=INK)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.set_xlim(0, 1.45 * max(values))
+    axes.set_xlabel("GFLOPs")
+
+
+def _gflops(value: float) -> str:
+    """With three digits that count."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"

@@ -1,0 +1,49 @@
+"""Calibration: how often the model is right when it says that it is so sure."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dpl.explain.stored import Explanation
+from dpl.reports.run_folder import RunFolder
+from dpl.reports.schema import Calibration
+from dpl.reports.style import GREY, INK, PAGE, TUNED, percent_axis, sheet
+
+
+def draw(run: RunFolder, explanation: Explanation | None) -> Figure | None:
+    """A reliability diagram (Guo et al. 2017) of zero-shot and of tuned, with the images of every bin below."""
+    calibration = run.metrics.calibration if run.metrics else None
+    if calibration is None:
+        return None
+    figure = sheet(PAGE, 2.9)
+    upper, lower = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
+    named = (("Zero-shot", calibration.zero_shot, GREY), ("Tuned", calibration.tuned, TUNED))
+    for above, below, (name, measured, colour) in zip(upper, lower, named, strict=True):
+        _diagram(above, measured, colour)
+        above.set_title(f"{name}: ECE {100 * measured.ece:.1f} %")
+        width = 1 / len(measured.bins)
+        edges = np.arange(len(measured.bins)) * width
+        below.bar(edges, [one.images for one in measured.bins], width=0.92 * width, align="edge", color=colour, alpha=0.55)
+        below.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+        below.set_xlabel("confidence: the largest probability")
+    upper[0].set_ylabel("accuracy")
+    lower[0].set_ylabel("images")
+    return figure
+
+
+def _diagram(axes: Axes, measured: Calibration, colour: str) -> None:
+    """Each bin's accuracy as a bar and its mean confidence as a dot: on the diagonal stated and true certainty agree."""
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=(0, (3, 2)))
+    width = 1 / len(measured.bins)
+    for place, one in enumerate(measured.bins):
+        if one.images and one.accuracy is not None and one.confidence is not None:
+            axes.bar(place * width, one.accuracy, width=0.92 * width, align="edge", color=colour, alpha=0.55)
+            middle = (place + 0.46) * width
+            axes.plot([middle, middle], [one.accuracy, one.confidence], color=INK, linewidth=0.8)
+            axes.plot([middle], [one.confidence], color=INK, marker="o", markersize=2.5, linestyle="none")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.03)
+    percent_axis(axes, "x")
+    percent_axis(axes, "y")
+    axes.grid(axis="y")
