@@ -1,7 +1,6 @@
 """What stands in the way of a plan, found before anything is written: other things in its folder, settings that do not fit."""
 
 from dataclasses import asdict, replace
-from typing import Any
 
 from dpl.backbones.loading import Backbone
 from dpl.compare.plan import Plan, PlannedRun
@@ -9,6 +8,7 @@ from dpl.data.task import Task
 from dpl.errors import DplError
 from dpl.files import read_json
 from dpl.methods import method_row
+from dpl.nested import flat
 from dpl.pipeline import load_inputs, with_shots
 from dpl.reports.comparison import JSON_NAME
 from dpl.runs import check_backbone, is_run, item_names, read_config, settings_of
@@ -47,11 +47,12 @@ def _check_run(planned: PlannedRun, task: Task, backbone: Backbone) -> None:
             raise DplError(f"{run}: holds other files than a run; give another --out")
         return
     both = (settings_of(run), planned.config)
-    there, asked = (_flat(asdict(replace(config, out=None, root=None, track=()))) for config in both)
+    there, asked = (flat(asdict(replace(config, out=None, root=None, track=()))) for config in both)
     for name in dict.fromkeys([*there, *asked]):
         if (old := there.get(name)) != (new := asked.get(name)):
+            option = name.replace("_", "-")
             old, new = (" ".join(map(str, value)) or "nothing" if isinstance(value, tuple) else value for value in (old, new))
-            raise DplError(f"{run}: was made with --{name} {old}, not {new}; ask for the same, or give another --out")
+            raise DplError(f"{run}: was made with --{option} {old}, not {new}; ask for the same, or give another --out")
     check_backbone(run, backbone)
     made_with = read_config(run)
     if made_with["backbone"].get("precision") != backbone.precision:
@@ -69,11 +70,3 @@ def _check_method(planned: PlannedRun, common: tuple[Task, Backbone]) -> None:
         method_row(planned.config.method).load().check(planned.config, load_inputs(planned.config, common))
     except DplError as error:
         raise DplError(f"{planned.label}: {error}") from None
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        name = prefix + name.replace("_", "-")
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat

@@ -38,8 +38,8 @@ def _rows(run: RunFolder, cost: Cost) -> list[dict[str, Any]]:
                 "kind": kind,
                 "name": name,
                 "tokens": tokens,
-                "image": _gflops(one.image),
-                "classes": _gflops(one.classes),
+                "image": gflops(one.image),
+                "classes": gflops(one.classes),
                 "more": f"{100 * more:+.1f}\u202f%".replace("-", "\u2212") if kind != "frozen" else "",
                 "track": figures.bar_track(f"{name}: {100 * more:.1f} % more for an image", max(more, 0), most, kind == "own"),
                 "near": kind == "uniform" and abs(tokens - own) == near,
@@ -53,6 +53,6 @@ def _more(operations: float, frozen: float) -> float:
     return operations / frozen - 1 if frozen else 0.0
 
 
-def _gflops(value: float) -> str:
-    """With three digits that count."""
+def gflops(value: float) -> str:
+    """With three digits that count, or all of those in front of the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from dpl.explain.stored import Explanation, read_explanation
 from dpl.files import write_text
 from dpl.methods import METHODS
+from dpl.nested import flat
 from dpl.reports import charts
 from dpl.reports.accuracy import classes, percent, points, result
 from dpl.reports.attention import attention
@@ -85,7 +86,7 @@ def render(run: RunFolder, files: dict[str, str], explanation: Explanation | Non
         times=times(run),
         classes=classes(run.metrics.per_class) if run.metrics else None,
         confusions=confusions(run, explanation),
-        settings=_flat(run.config.settings),
+        settings=[(name, _written(value)) for name, value in flat(run.config.settings).items()],
     )
     return page.strip() + "\n"
 
@@ -130,12 +131,6 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     return facts
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (dotted name, value) pairs; values that are no text as JSON."""
-    rows = []
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((prefix + key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)))
-    return rows
+def _written(value: Any) -> str:
+    """Text as it is, other values as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

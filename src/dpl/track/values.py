@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpl.config import RunConfig
+from dpl.nested import flat
 from dpl.prompts.layout import PromptLayout
 from dpl.runs import plain_settings
 
@@ -15,7 +16,7 @@ _NO_RESULTS = ("shots", "seed")  # of metrics.json, but settings
 def settings_values(config: RunConfig) -> dict[str, Plain]:
     """The settings as --help names them, such as train.lr; several values are one text, and none is "none"."""
     plain = {name: value for name, value in plain_settings(config).items() if name not in _NO_SETTINGS}
-    return {name.replace("_", "-"): _plain(value) for name, value in _flat(plain).items()}
+    return {name.replace("_", "-"): _plain(value) for name, value in flat(plain).items()}
 
 
 def step_values(stage: str, losses: Mapping[str, float]) -> dict[str, float]:
@@ -32,7 +33,7 @@ def epoch_values(record: Mapping[str, Any]) -> dict[str, float]:
     if "layout" in record:
         tokens = {branch: sum(lengths) for branch, lengths in record["layout"].items()}
         values |= {"tokens": sum(tokens.values()), **{f"tokens_{branch}": count for branch, count in tokens.items()}}
-    return {f"{record['stage']}_epoch/{name}": value for name, value in _numbers(_flat(values, "_")).items()}
+    return {f"{record['stage']}_epoch/{name}": value for name, value in _numbers(flat(values, "_")).items()}
 
 
 def result_values(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -54,14 +55,6 @@ def layout_text(layout: PromptLayout) -> str:
     """Both branches' context lengths, a line each with the first layer first; two spaces break a line in Markdown."""
     lines = (f"{branch}: {' '.join(map(str, lengths))}" for branch, lengths in (("image", layout.image), ("text", layout.text)))
     return "  \n".join(lines)
-
-
-def _flat(values: Mapping[str, Any], between: str = ".") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        inner = _flat(value, between) if isinstance(value, Mapping) else {"": value}
-        flat |= {f"{name}{between}{key}" if key else name: part for key, part in inner.items()}
-    return flat
 
 
 def _plain(value: Any) -> Plain:

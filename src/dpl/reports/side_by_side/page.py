@@ -11,6 +11,7 @@ from dpl.printable import printable
 from dpl.reports import figures
 from dpl.reports.accuracy import percent, points, wilson
 from dpl.reports.comparison.table import Interval
+from dpl.reports.costs import gflops
 from dpl.reports.figures import plural
 from dpl.reports.run_folder import BRANCHES
 from dpl.reports.schema import Branches
@@ -117,19 +118,14 @@ def _row(one: Told, group: Group) -> dict[str, Any]:
     }
     if metrics.cost:
         more = metrics.cost.image / metrics.cost.frozen.image - 1 if metrics.cost.frozen.image else 0.0
-        row["operations"] = f"{_gflops(metrics.cost.image)} (+{100 * more:.1f} %)"
-        row["classes"] = _gflops(metrics.cost.classes)
+        row["operations"] = f"{gflops(metrics.cost.image)} (+{100 * more:.1f} %)"
+        row["classes"] = gflops(metrics.cost.classes)
     if metrics.calibration:
         row["ece"] = percent(metrics.calibration.tuned.ece)
         row["zero_ece"] = percent(metrics.calibration.zero_shot.ece)
     if metrics.seconds is not None:
         row["seconds"] = f"{metrics.seconds:,.0f}"
     return row
-
-
-def _gflops(value: float) -> str:
-    """With three digits that count."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _columns(tested: Sequence[Told]) -> list[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """Several runs as read from their folders, and which of them differ in nothing but the seed."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpl.errors import DplError
 from dpl.explain.stored import Explanation, read_explanation
+from dpl.nested import flat
 from dpl.reports.run_folder import RunFolder, read_run
 from dpl.reports.schema import Metrics
 
@@ -98,18 +99,21 @@ def _tested(one: Told) -> tuple[Any, ...]:
 def _done(one: Told) -> str:
     """What decides a run apart from its seed."""
     config = one.run.config
-    settings = {name: value for name, value in config.settings.items() if name not in _APART}
     made_with = [config.backbone.fingerprint or config.backbone.name, config.method, config.kind, config.data]
-    return json.dumps([*made_with, config.task.class_names, config.task.templates, settings], sort_keys=True)
+    return json.dumps([*made_with, config.task.class_names, config.task.templates, _settings(one)], sort_keys=True)
+
+
+def _settings(one: Told) -> dict[str, Any]:
+    return {name: value for name, value in one.run.config.settings.items() if name not in _APART}
 
 
 def _labels(firsts: Sequence[Told]) -> list[str]:
     """The method, where the layout is from, and of the settings that others of the method have too those that differ."""
-    flat = [_flat(one.run.config.settings) for one in firsts]
+    settings = [flat(_settings(one)) for one in firsts]
     labels = []
-    for one, own in zip(firsts, flat, strict=True):
+    for one, own in zip(firsts, settings, strict=True):
         config, parts = one.run.config, []
-        others = [theirs for other, theirs in zip(firsts, flat, strict=True) if other.run.config.method == config.method]
+        others = [theirs for other, theirs in zip(firsts, settings, strict=True) if other.run.config.method == config.method]
         differing = [name for name in own if name != "layout" and any(own[name] != them.get(name, own[name]) for them in others)]
         if layout := own.get("layout"):
             parts.append(f"layout {Path(str(layout)).name}")
@@ -134,13 +138,3 @@ def _short(value: Any) -> str:
 
 def _named(one: Told, what: str) -> str:
     return one.run.config.task.name if what == "data" else one.run.config.backbone.name
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        elif prefix + name not in _APART:
-            flat[prefix + name] = value
-    return flat

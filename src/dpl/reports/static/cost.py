@@ -4,6 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpl.explain.stored import Explanation
+from dpl.reports.costs import gflops
 from dpl.reports.run_folder import RunFolder
 from dpl.reports.style import GREY, INK, PAGE, TUNED, sheet
 
@@ -31,8 +32,7 @@ def _bars(axes: Axes, names: list[str], values: list[float], colours: list[str])
     drawn = axes.barh(range(len(names)), values, height=0.72, color=colours)
     base = values[0]
     labels = [
-        _gflops(value) + (f"  (+{100 * (value / base - 1):.1f} %)" if place and base else "")
-        for place, value in enumerate(values)
+        gflops(value) + (f"  (+{100 * (value / base - 1):.1f} %)" if place and base else "") for place, value in enumerate(values)
     ]
     axes.bar_label(drawn, labels, padding=3, fontsize=6.5, color=INK)
     axes.set_yticks(range(len(names)), names)
@@ -40,8 +40,3 @@ def _bars(axes: Axes, names: list[str], values: list[float], colours: list[str])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_xlim(0, 1.45 * max(values))
     axes.set_xlabel("GFLOPs")
-
-
-def _gflops(value: float) -> str:
-    """With three digits that count."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
