@@ -142,10 +142,22 @@ class Reproduce:
 
 
 @dataclass(frozen=True)
+class Loading:
+    """How a trained run is loaded, as `dpl.runs.load_run` takes it."""
+
+    backbone: str | None = None
+    """Where the backbone is now, if it moved."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:1."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Accuracy of a trained run."""
 
-    run: Positional[Path]
+    run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The run folder."""
     on: Annotated[tuple[str, ...], tyro.conf.arg(metavar="DATA...")] = ()
     """Other data than the run's own test images, named as for dpl fit. Their class names go into the run's template; what a
@@ -155,12 +167,7 @@ class Evaluate:
     run's own data come with the base accuracy and the harmonic mean of both."""
     root: Path | None = None
     """Where the data sets of the catalogue lie; by default where the run had them."""
-    backbone: str | None = None
-    """Where the backbone is now, if it moved."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+    loading: Annotated[Loading, tyro.conf.arg(name="")] = Loading()
     json: bool = False
     """Print JSON."""
 
@@ -169,18 +176,13 @@ class Evaluate:
 class Predict:
     """Classes and probabilities of images."""
 
-    run: Positional[Path]
+    run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The run folder."""
-    images: Positional[tuple[str, ...]]
+    images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[IMAGE ...]")]]
     """Image files, folders of images, or - for a list on stdin, one path a line."""
     top: int = 3
     """How many classes to show."""
-    backbone: str | None = None
-    """Where the backbone is now, if it moved."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+    loading: Annotated[Loading, tyro.conf.arg(name="")] = Loading()
     json: bool = False
     """Print JSON."""
 
@@ -192,9 +194,9 @@ class Explain:
     Each image is shown beside a map per model, with the model's class and its probability.
     """
 
-    run: Positional[Path]
+    run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The run folder."""
-    images: Positional[tuple[str, ...]] = ()
+    images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[IMAGE ...]")]] = ()
     """Image files, folders of images, or - for a list on stdin; without any, the examples that the run keeps."""
     beside: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN...")] = ()
     """Other runs on the same backbone, a column each."""
@@ -202,12 +204,7 @@ class Explain:
     """The class that all maps are of; by default each is of the class that its model predicts."""
     out: Path | None = None
     """A page (.html) or a figure (.png, .pdf, .svg); by default explain.html in the run folder."""
-    backbone: str | None = None
-    """Where the backbone is now, if it moved."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+    loading: Annotated[Loading, tyro.conf.arg(name="")] = Loading()
 
 
 @dataclass(frozen=True)
@@ -233,18 +230,13 @@ class Demo:
     Only this machine can reach it, nothing is fetched from elsewhere, and no image is kept. Ctrl-C stops it.
     """
 
-    run: Positional[Path]
+    run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The run folder."""
     port: int = 7860
     """Where it listens; 0: any port that is free."""
     host: str = "127.0.0.1"
     """The address that it listens on; with another than this whoever reaches this machine can use the demo."""
-    backbone: str | None = None
-    """Where the backbone is now, if it moved."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the backbone's layers compute in; auto: bf16 where it is faster."""
+    loading: Annotated[Loading, tyro.conf.arg(name="")] = Loading()
 
 
 @dataclass(frozen=True)

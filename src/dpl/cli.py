@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 from dpl.arguments import (
     CheckDataset,
@@ -147,7 +146,7 @@ def _evaluate(rest: Sequence[str]) -> None:
     quiet()
     from dpl.apply import evaluate_run
 
-    where = {"classes": arguments.classes, "root": arguments.root, **_where(arguments)}
+    where = {"classes": arguments.classes, "root": arguments.root, **vars(arguments.loading)}
     results = evaluate_run(arguments.run, arguments.on, **where, say=_note)
     if arguments.json:
         print(json.dumps(results if len(results) > 1 else results[0], indent=1, ensure_ascii=False))
@@ -166,9 +165,7 @@ def _predict(rest: Sequence[str]) -> None:
     quiet()
     from dpl.apply import predict_files
 
-    result = predict_files(
-        arguments.run, arguments.images, arguments.top, arguments.backbone, arguments.device, arguments.precision, _note
-    )
+    result = predict_files(arguments.run, arguments.images, arguments.top, **vars(arguments.loading), say=_note)
     print(json.dumps(result, indent=1, ensure_ascii=False)) if arguments.json else print_predictions(result)
 
 
@@ -179,7 +176,8 @@ def _explain(rest: Sequence[str]) -> None:
     quiet()
     from dpl.explain.files import explain_files
 
-    print(explain_files(**vars(arguments), say=_note))
+    given = {name: value for name, value in vars(arguments).items() if name != "loading"}
+    print(explain_files(**given, **vars(arguments.loading), say=_note))
 
 
 def _report(rest: Sequence[str]) -> None:
@@ -202,7 +200,7 @@ def _demo(rest: Sequence[str]) -> None:
     quiet()
     from dpl.demo.serve import serve
 
-    serve(arguments.run, arguments.host, arguments.port, **_where(arguments), say=partial(print, flush=True), warn=_note)
+    serve(arguments.run, arguments.host, arguments.port, **vars(arguments.loading), say=partial(print, flush=True), warn=_note)
 
 
 def _datasets(rest: Sequence[str]) -> None:
@@ -249,10 +247,6 @@ def _methods(rest: Sequence[str]) -> None:
     from dpl.terminal import print_methods
 
     print_methods()
-
-
-def _where(arguments: "Demo | Evaluate | Predict") -> dict[str, Any]:
-    return {"backbone": arguments.backbone, "device": arguments.device, "precision": arguments.precision}
 
 
 def _note(text: str) -> None:
