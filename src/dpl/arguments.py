@@ -178,7 +178,7 @@ class Predict:
 
     run: Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The run folder."""
-    images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[IMAGE ...]")]]
+    images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE ...")]]
     """Image files, folders of images, or - for a list on stdin, one path a line."""
     top: int = 3
     """How many classes to show."""
