@@ -83,7 +83,8 @@ class Compare:
     reference: str | None = None
     """The method, as written in --methods, that differences are to; by default the first."""
     preset: str = "default"
-    """default: the same recipe of ours for every method; paper: for each the settings that its authors published."""
+    """default: the same recipe of ours for every method; paper: for each the settings that its authors published; paper-transfer:
+    those for the transfer to other data."""
     backbone: str = "tiny"
     """tiny (embedded), a checkpoint folder, or a Hugging Face id such as openai/clip-vit-base-patch16."""
     root: Path | None = None
@@ -130,7 +131,8 @@ class Reproduce:
     shots: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SHOTS,...")] = ()
     """Training images per class; by default the protocol's."""
     preset: str = "paper"
-    """paper: for each method the settings that its authors published; default: the same recipe of ours for every method."""
+    """paper: for each method the settings that its authors published, for this protocol where they have some (paper-transfer in
+    cross-dataset and domain); default: the same recipe of ours for every method."""
     backbone: str = "openai/clip-vit-base-patch16"
     """tiny (embedded), a checkpoint folder, or a Hugging Face id."""
     device: str = "auto"

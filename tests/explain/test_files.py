@@ -295,3 +295,8 @@ def test_the_page_in_a_browser(run, other, pictures, open_page, width: int, dark
     assert tab.page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 100)")
     picture = tab.picture()
     assert picture.std() > 10 and (picture[-1, -1].mean() < 128) == dark
+
+
+def test_a_run_that_is_not_there_is_named_as_such(tmp_path):
+    with pytest.raises(DplError, match="no such run folder"):
+        explain_files(tmp_path / "nowhere")

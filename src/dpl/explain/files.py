@@ -66,10 +66,10 @@ def explain_files(
     explain.html in the run folder. An unreadable image is left out and said. Raises `DplError`, before anything is written,
     where no image is readable, a run has another backbone or no such class, or the file has another ending.
     """
+    read_config(run)
     path = run / "explain.html" if out is None else out
     _check_path(path)
     paths = collect_images(images) if images else []
-    read_config(run)
     if not images and read_explanation(run) is None:
         raise DplError(f"{run}: keeps no examples of its own; name images: dpl explain {run} IMAGE...")
     model = load_run(run, backbone, device, precision)
