@@ -10,7 +10,7 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 
 import dpl
-from benchmarks.study.arms import ARMS, FEW_SHOTS, SHOTS, Trial
+from benchmarks.study.arms import ARMS, FEW_SHOTS, SHOTS, Found, Outcome, Trial, train
 from benchmarks.study.records import RESULTS, Cell, append, missing, read_records
 from dpl.data.synthetic import TASKS
 from dpl.data.task import Task
@@ -42,7 +42,9 @@ class Settings:
     arms: tuple[str, ...] = ()
     """Only these arms; all by default."""
     processes: int = os.cpu_count() or 1
-    """How many runs at once, a thread each."""
+    """How many stacks of runs at once, a thread each."""
+    together: int = 10
+    """How many runs of a task are trained in one stack, at most: on CPU more are no faster."""
     precision: str = "bf16"
     """fp32 or bf16."""
     out: Path = RESULTS
@@ -59,21 +61,36 @@ def cells(settings: Settings) -> Iterator[Cell]:
             yield from (Cell(task, shots, seed, arm) for seed in settings.seeds for task in settings.tasks)
 
 
+def groups(cells: Sequence[Cell], together: int) -> list[list[Cell]]:
+    """Cells that are trained as one: of one task, with as many shots, of arms of one stem (random-07, random-12), in the order
+    of the first of each group."""
+    stems: dict[tuple[str, str, int], list[Cell]] = {}
+    for cell in cells:
+        stem = cell.arm.rstrip("0123456789")
+        stems.setdefault((stem, cell.task, cell.shots), []).append(cell)
+    rows = [sorted(row, key=lambda cell: cell.seed) for row in stems.values()]  # few seeds a stack: they share images
+    split = [row[start : start + together] for row in rows for start in range(0, len(row), together)]
+    places = {cell: place for place, cell in enumerate(cells)}
+    return sorted(split, key=lambda group: min(places[cell] for cell in group))
+
+
 def main(settings: Settings) -> None:
     """Runs what has no result yet, and says how long the rest will take."""
     todo = missing(list(cells(settings)), read_records(settings.out))
     print(f"{len(todo)} runs to do", flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
-    context, start = multiprocessing.get_context("spawn"), time.perf_counter()
+    context, start, done = multiprocessing.get_context("spawn"), time.perf_counter(), 0
     with ProcessPoolExecutor(settings.processes, context, _begin, (os.getpid(),)) as pool:
-        futures = [pool.submit(run, cell, settings.precision, settings.out) for cell in todo]
+        futures = [pool.submit(run, group, settings.precision, settings.out) for group in groups(todo, settings.together)]
         try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                record = future.result() | {"commit": commit}
-                append(record, settings.out)
+            for future in as_completed(futures):
+                for record in future.result():
+                    append(record | {"commit": commit}, settings.out)
+                    done += 1
+                    what = f"{record['task']}, {record['shots']} shots, seed {record['seed']}, {record['arm']}"
+                    print(f"{what}: {record['accuracy']:.1%}", flush=True)
                 left = (time.perf_counter() - start) / done * (len(todo) - done)
-                what = f"{record['task']}, {record['shots']} shots, seed {record['seed']}, {record['arm']}"
-                print(f"{done} of {len(todo)}, {left / 60:.0f} min left: {what}: {record['accuracy']:.1%}", flush=True)
+                print(f"{done} of {len(todo)}, {left / 60:.0f} min left", flush=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -90,19 +107,29 @@ def _begin(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def run(cell: Cell, precision: str, results: Path = RESULTS) -> dict[str, Any]:
-    """The record of one cell."""
-    backbone, task = _backbone(precision), _task(cell.task)
-    shots = dpl.sample(task, cell.shots, cell.seed)
-    outcome = ARMS[cell.arm](Trial(backbone, task, shots, cell.seed, results))
+def run(group: Sequence[Cell], precision: str, results: Path = RESULTS) -> list[dict[str, Any]]:
+    """The records of cells of one task and as many shots, trained as one."""
+    backbone, task = _backbone(precision), _task(group[0].task)
+    shots = {seed: dpl.sample(task, group[0].shots, seed) for seed in {cell.seed for cell in group}}
+    trials = {cell: Trial(backbone, task, shots[cell.seed], cell.seed, results) for cell in group}
+    found: dict[Cell, Found] = {}
+    for arm in dict.fromkeys(cell.arm for cell in group):
+        own = [cell for cell in group if cell.arm == arm]
+        found |= zip(own, ARMS[arm]([trials[cell] for cell in own]), strict=True)
+    outcomes = train([trials[cell] for cell in group], [found[cell] for cell in group])
+    return [_record(cell, trials[cell], outcome, len(group)) for cell, outcome in zip(group, outcomes, strict=True)]
+
+
+def _record(cell: Cell, trial: Trial, outcome: Outcome, together: int) -> dict[str, Any]:
+    model, val = outcome.model, trial.shots.val
     with torch.no_grad():
-        logits = outcome.model(decode(shots.val, backbone.image_size))
-    labels = torch.tensor([item.label for item in shots.val])
-    gate, accuracy = getattr(outcome.model, "gate", 1.0), dpl.evaluate_classifier(outcome.model, task.test).accuracy
+        logits = model(decode(val, trial.backbone.image_size))
+    labels = torch.tensor([item.label for item in val])
+    gate, accuracy = model.gate, dpl.evaluate_classifier(model, trial.task.test).accuracy
     ungated = accuracy
-    if isinstance(outcome.model, dpl.Classifier) and gate != 1:
-        outcome.model.gate = 1.0
-        ungated = dpl.evaluate_classifier(outcome.model, task.test).accuracy
+    if gate != 1:
+        model.gate = 1.0
+        ungated = dpl.evaluate_classifier(model, trial.task.test).accuracy
     return {
         "task": cell.task,
         "shots": cell.shots,
@@ -113,10 +140,11 @@ def run(cell: Cell, precision: str, results: Path = RESULTS) -> dict[str, Any]:
         "ungated_accuracy": round(ungated, 5),
         "validation_loss": round(F.cross_entropy(logits, labels).item(), 5),
         "validation_accuracy": round((logits.argmax(dim=-1) == labels).float().mean().item(), 5),
-        "layout": {"image": outcome.layout.image, "text": outcome.layout.text},
+        "layout": {"image": model.layout.image, "text": model.layout.text},
         "steps": outcome.steps,
         "images": outcome.images,
         "seconds": {"search": round(outcome.search_seconds, 2), "train": round(outcome.train_seconds, 2)},
+        "together": together,
     }
 
 

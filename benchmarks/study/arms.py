@@ -1,12 +1,12 @@
 """The arms of the study: ways to come by a layout, every one followed by the same training.
 
-An arm is a row of `ARMS`: what it does with the shots of a task, and what that cost. Random layouts are drawn once, so that
-random-07 is the same layout for all tasks and seeds.
+An arm is a row of `ARMS`: what it finds for trials of one task, and what that cost. All trials of a task are then trained
+together (`train`). Random layouts are drawn once, so that random-07 is the same layout for all tasks and seeds.
 """
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -16,10 +16,11 @@ from torch import Tensor
 import dpl
 from benchmarks.study.records import RESULTS, read_records
 from benchmarks.study.released import CONFIG, search_as_released
-from dpl.classifier import ClipClassifier
+from benchmarks.study.stack import train_stacked
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.errors import DplError
+from dpl.methods.dpl import Dpl, DplDesign
 
 Depths = tuple[int, int]  # layers of the image and of the text branch
 
@@ -47,39 +48,71 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What an arm has found for a trial, and at what cost: steps, images that went forward and backward, seconds."""
+
+    layout: dpl.PromptLayout
+    prompts: Mapping[str, Tensor] | None = None
+    """Where the training starts; none: fresh prompts."""
+    share: float = 1.0
+    """Epochs of the training, relative to the defaults."""
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class Outcome:
     """A classifier, and its cost: optimiser steps, images that went forward and backward, seconds of both stages."""
 
-    model: ClipClassifier
-    layout: dpl.PromptLayout
-    steps: int = 0
-    images: int = 0
-    search_seconds: float = 0.0
-    train_seconds: float = 0.0
+    model: Dpl
+    steps: int
+    images: int
+    search_seconds: float
+    train_seconds: float
 
 
-Arm = Callable[[Trial], Outcome]
+Arm = Callable[[Sequence[Trial]], list[Found]]
 
 
-def zero_shot(trial: Trial) -> Outcome:
-    """The frozen model with the task's first template."""
-    model = dpl.ZeroShot(trial.backbone, trial.task.class_names, trial.task.templates[:1])
-    return Outcome(model, dpl.PromptLayout.uniform(0, *trial.depths))
-
-
-def trained(layout: Callable[[Depths], dpl.PromptLayout], cost: float = 1.0, start: Mapping[str, Tensor] | None = None) -> Arm:
-    """Prompts in a given layout, fresh or from `start`, trained by the defaults, `cost` times as many epochs."""
-
-    def arm(trial: Trial) -> Outcome:
+def train(trials: Sequence[Trial], found: Sequence[Found]) -> list[Outcome]:
+    """The defaults' training of trials of one task, all in one stack; those of equal length together."""
+    models = [_model(*pair) for pair in zip(trials, found, strict=True)]
+    outcomes: dict[int, Outcome] = {}
+    for share in sorted({one.share for one in found}):
         config, begun = dpl.TrainConfig(), time.perf_counter()
-        config = replace(config, epochs=round(config.epochs * cost))
-        chosen = layout(trial.depths)
-        model = dpl.train_prompts(trial.backbone, trial.task, trial.shots, chosen, config, start=start, seed=trial.seed)
-        images = len(trial.shots.train)
-        steps = config.epochs * -(-images // config.batch_size)
-        return Outcome(model, chosen, steps, config.epochs * images, train_seconds=time.perf_counter() - begun)
+        config = replace(config, epochs=round(config.epochs * share))
+        chosen = [index for index, one in enumerate(found) if one.share == share]
+        draws = [(trials[index].shots, trials[index].seed) for index in chosen]
+        train_stacked([models[index] for index in chosen], trials[0].task, draws, config)
+        for index in chosen:
+            models[index].gates = config.gates
+            models[index].conclude(trials[index].shots)
+        seconds = (time.perf_counter() - begun) / len(chosen)
+        for index in chosen:
+            outcomes[index] = _outcome(trials[index], found[index], models[index], config, seconds)
+    return [outcomes[index] for index in range(len(found))]
 
-    return arm
+
+def _model(trial: Trial, found: Found) -> Dpl:
+    design = DplDesign(found.layout)
+    model = Dpl(trial.backbone, trial.task.class_names, trial.task.templates, design, trial.seed)
+    if found.prompts is not None:
+        model.load_state_dict(found.prompts)
+    return model
+
+
+def _outcome(trial: Trial, found: Found, model: Dpl, config: dpl.TrainConfig, seconds: float) -> Outcome:
+    images = len(trial.shots.train)
+    if not found.layout.tokens:
+        return Outcome(model, 0, 0, 0.0, 0.0)
+    steps = config.epochs * -(-images // config.batch_size)
+    return Outcome(model, found.steps + steps, found.images + config.epochs * images, found.seconds, seconds)
+
+
+def given(layout: Callable[[Depths], dpl.PromptLayout], share: float = 1.0) -> Arm:
+    """A layout that is nobody's finding, with fresh prompts, trained `share` times as many epochs."""
+    return lambda trials: [Found(layout(trial.depths), share=share) for trial in trials]
 
 
 def _both(length: int) -> Callable[[Depths], dpl.PromptLayout]:
@@ -105,8 +138,12 @@ def _first_half(layout: Callable[[Depths], dpl.PromptLayout]) -> Callable[[Depth
     return halved
 
 
-def transferred(trial: Trial) -> Outcome:
-    """Fresh prompts in the mean of the layouts that our search has found on the other tasks, same seed and shots."""
+def transferred(trials: Sequence[Trial]) -> list[Found]:
+    """The mean of the layouts that our search has found on the other tasks, same seed and shots."""
+    return [Found(_mean_of_others(trial)) for trial in trials]
+
+
+def _mean_of_others(trial: Trial) -> dpl.PromptLayout:
     same = [r for r in read_records(trial.results) if (r["arm"], r["seed"], r["shots"]) == ("search", trial.seed, SHOTS)]
     others = [record["layout"] for record in same if record["task"] != trial.task.name]
     if not others:
@@ -117,8 +154,8 @@ def transferred(trial: Trial) -> Outcome:
         means = [sum(lengths) / len(lengths) for lengths in zip(*(layout[branch] for layout in others), strict=True)]
         return [[-((option - mean) ** 2) for option in options] for mean in means]
 
-    layout = dpl.PromptLayout.from_scores(scores("image"), scores("text"), options, TOKENS_PER_LAYER * sum(trial.depths))
-    return trained(lambda _: layout)(trial)
+    budget = TOKENS_PER_LAYER * sum(trial.depths)
+    return dpl.PromptLayout.from_scores(scores("image"), scores("text"), options, budget)
 
 
 @cache
@@ -139,63 +176,59 @@ def _random(index: int) -> Callable[[Depths], dpl.PromptLayout]:
 def searched(
     config: dpl.SearchConfig | None = None, inherit: bool = True, layout: Callable[[Depths], dpl.PromptLayout] | None = None
 ) -> Arm:
-    """Our search, then the default training from the search's own prompts, or from fresh ones; in another `layout` if given."""
+    """Our search, and its own prompts, or fresh ones; in another `layout` if given."""
 
-    def arm(trial: Trial) -> Outcome:
+    def find(trial: Trial) -> Found:
         settings, start = config or dpl.SearchConfig(), time.perf_counter()
-        parts = (trial.backbone, trial.task, trial.shots)
-        found = dpl.search_layout(*parts, settings, seed=trial.seed)
+        found = dpl.search_layout(trial.backbone, trial.task, trial.shots, settings, seed=trial.seed)
         seconds = time.perf_counter() - start
         chosen = layout(trial.depths) if layout else found.layout
         prompts = found.method.prompts_in(chosen) if inherit else None
-        training = trained(lambda _: chosen, start=prompts)(trial)
-        train, val = len(trial.shots.train), len(trial.shots.val)
-        steps = -(-train // settings.batch_size)
+        images, val = len(trial.shots.train), len(trial.shots.val)
+        steps = -(-images // settings.batch_size)
         judged = val if settings.method == "pruning" else steps * min(val, settings.validation_batch_size)
         epochs = len(found.history)
-        return replace(
-            training,
-            steps=training.steps + epochs * steps,
-            images=training.images + epochs * (train + judged),
-            search_seconds=seconds,
-        )
+        return Found(chosen, prompts, steps=epochs * steps, images=epochs * (images + judged), seconds=seconds)
 
-    return arm
+    return lambda trials: [find(trial) for trial in trials]
 
 
-def released(trial: Trial) -> Outcome:
-    """The paper's search as released, then the same training as for every other layout."""
+def released(trials: Sequence[Trial]) -> list[Found]:
+    """The paper's search as released."""
     start = time.perf_counter()
-    layout = search_as_released(trial.backbone, trial.task, trial.shots, trial.seed)
-    seconds = time.perf_counter() - start
-    training, train = trained(lambda _: layout)(trial), len(trial.shots.train)
-    steps = CONFIG.epochs * -(-train // CONFIG.batch_size)
-    images = CONFIG.epochs * train + steps * min(len(trial.shots.val), CONFIG.validation_batch_size)
-    return replace(training, steps=training.steps + steps, images=training.images + images, search_seconds=seconds)
+    layouts = search_as_released(trials[0].task, [(trial.shots, trial.seed) for trial in trials], trials[0].backbone)
+    seconds = (time.perf_counter() - start) / len(trials)
+    found = []
+    for trial, layout in zip(trials, layouts, strict=True):
+        images = len(trial.shots.train)
+        steps = CONFIG.epochs * (images // CONFIG.batch_size or 1)  # it drops the last batch if that is not full
+        judged = min(len(trial.shots.val), CONFIG.validation_batch_size)
+        found.append(Found(layout, steps=steps, images=steps * (min(images, CONFIG.batch_size) + judged), seconds=seconds))
+    return found
 
 
 _MIXTURE = dpl.SearchConfig(method="mixture", options=(0, 2, 4, 6, 8, 10, 12), patience=0)
 
 ARMS: dict[str, Arm] = {  # in the order in which the study runs them
-    "zero-shot": zero_shot,
+    "zero-shot": given(_both(0)),
     "search": searched(),
-    "uniform-both-6": trained(_both(6)),
+    "uniform-both-6": given(_both(6)),
     # What brings what: the layout alone, the search's prompts without its layout, a layout found elsewhere, more epochs.
     "search:fresh": searched(inherit=False),
     "search:uniform": searched(layout=_both(6)),
     "transfer": transferred,
-    "longer-both-6": trained(_both(6), cost=SEARCH_SHARE),
-    **{f"uniform-both-{length}": trained(_both(length)) for length in (4, 2, 1)},
-    **{f"uniform-image-{length}": trained(_image(length)) for length in LENGTHS},
-    **{f"random-{index + 1:02}": trained(_random(index)) for index in range(RANDOM_LAYOUTS)},
+    "longer-both-6": given(_both(6), share=SEARCH_SHARE),
+    **{f"uniform-both-{length}": given(_both(length)) for length in (4, 2, 1)},
+    **{f"uniform-image-{length}": given(_image(length)) for length in LENGTHS},
+    **{f"random-{index + 1:02}": given(_random(index)) for index in range(RANDOM_LAYOUTS)},
     "paper": released,
-    **{f"uniform-text-{length}": trained(_text(length)) for length in LENGTHS},
-    "half-both-4": trained(_first_half(_both(4))),
-    "half-image-4": trained(_first_half(_image(4))),
-    "half-text-4": trained(_first_half(_text(4))),
-    "image-12": trained(_image(12)),
-    "longer-image-12": trained(_image(12), cost=SEARCH_SHARE),
-    "longer-both-4": trained(_both(4), cost=SEARCH_SHARE),
+    **{f"uniform-text-{length}": given(_text(length)) for length in LENGTHS},
+    "half-both-4": given(_first_half(_both(4))),
+    "half-image-4": given(_first_half(_image(4))),
+    "half-text-4": given(_first_half(_text(4))),
+    "image-12": given(_image(12)),
+    "longer-image-12": given(_image(12), share=SEARCH_SHARE),
+    "longer-both-4": given(_both(4), share=SEARCH_SHARE),
     # The paper's scores in our frame, and what fewer tokens cost.
     "search:mixture": searched(_MIXTURE),
     "search:mixture-fresh": searched(_MIXTURE, inherit=False),

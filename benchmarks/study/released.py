@@ -6,37 +6,61 @@ prompts. Settings: `--preset paper`. One defect is left out in the paper's favou
 other's name.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 import dpl
+from benchmarks.study.stack import Stack, StackedMixture, Streams, mean_losses
 from dpl.classifier import Classifier
 from dpl.config import SearchConfig, SearchRun, preset
-from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.data.transforms import decode
-from dpl.optimization import learning_rate, make_optimizer, set_learning_rate
+from dpl.optimization import frozen, learning_rate, make_optimizer, set_learning_rate
 from dpl.rng import generator
-from dpl.search.mixture import bilevel_step
 
 RELEASED_STD = 1.0
 CONFIG: SearchConfig = preset(SearchRun, "paper", "").search
 
 
-def search_as_released(backbone: dpl.Backbone, task: Task, shots: FewShot, seed: int) -> dpl.PromptLayout:
-    """The layout that the released search finds; 80 epochs of batches of 4, two forwards and backwards a step."""
+def search_as_released(task: Task, draws: Sequence[tuple[FewShot, int]], backbone: dpl.Backbone) -> list[dpl.PromptLayout]:
+    """The layouts that the released search finds on each of the shots, with its seed; all in one stack.
+
+    80 epochs of batches of 4, two forwards and backwards a step.
+    """
+    models = [_model(backbone, task, seed) for _, seed in draws]
+    stack = Stack(models, StackedMixture)
+    alphas, prompts = ([getattr(layer, name) for layer in stack.layers] for name in ("alphas", "prompts"))
+    on_alphas, on_prompts = torch.optim.Adam(alphas, lr=CONFIG.alpha_lr, betas=(0.5, 0.999)), make_optimizer(CONFIG, prompts)
+    training = Streams(backbone, task, draws, CONFIG, "search")
+    first = [shots.val[: CONFIG.validation_batch_size] for shots, _ in draws]
+    validation = torch.stack([decode(items, backbone.image_size) for items in first])
+    labels, of_runs = torch.tensor([[item.label for item in items] for items in first]), torch.arange(len(draws))
+
+    def descend(
+        optimizer: torch.optim.Optimizer, learned: Sequence[torch.Tensor], others: Sequence[torch.Tensor], *batch
+    ) -> None:
+        pixels, streams, right = batch
+        with frozen(others):
+            optimizer.zero_grad(set_to_none=True)
+            mean_losses(stack.logits(pixels, streams), right).sum().backward(inputs=list(learned))
+        optimizer.step()
+
+    for epoch in range(CONFIG.epochs):
+        set_learning_rate(on_prompts, learning_rate(CONFIG, epoch))
+        for _, pixels, right in training.epoch(epoch):
+            descend(on_alphas, alphas, prompts, validation, of_runs, labels)
+            descend(on_prompts, prompts, alphas, pixels, training.of_runs, right)
+    stack.write_back()
+    return [
+        dpl.PromptLayout.from_scores(model.image.alphas.tolist(), model.text.alphas.tolist(), CONFIG.options) for model in models
+    ]
+
+
+def _model(backbone: dpl.Backbone, task: Task, seed: int) -> Classifier:
     model = Classifier.mixture(backbone, task.class_names, task.templates[0], CONFIG.options, RELEASED_STD, seed)
     with torch.no_grad():
         for index, layer in enumerate(model.text.layers):
             layer.prompts.uniform_(generator=generator(seed, "released", index))
-    layers = [*model.image.layers, *model.text.layers]
-    on_alphas = torch.optim.Adam([layer.alphas for layer in layers], lr=CONFIG.alpha_lr, betas=(0.5, 0.999))
-    on_prompts = make_optimizer(CONFIG, [layer.prompts for layer in layers])
-    training = TrainingBatches(shots.train, backbone, task.augmentation, CONFIG, seed, "search")
-    first = shots.val[: CONFIG.validation_batch_size]
-    validation = decode(first, backbone.image_size), torch.tensor([item.label for item in first])
-    for epoch in range(CONFIG.epochs):
-        set_learning_rate(on_prompts, learning_rate(CONFIG, epoch))
-        for _, pixels, labels in training.epoch(epoch):
-            bilevel_step(model, on_alphas, on_prompts, validation, (pixels, labels), CONFIG.clip_norm)
-    return dpl.PromptLayout.from_scores(model.image.alphas.tolist(), model.text.alphas.tolist(), CONFIG.options)
+    return model
