@@ -53,7 +53,7 @@ class StackedLayer(Generic[Member]):
                 member.prompts.copy_(own[: len(member.prompts)])
 
     def read(self, hidden: Tensor, asked: Tensor | slice, mask: Tensor) -> Tensor:
-        """`Layer.read` of (runs * images, tokens, width); of `mask`, (tokens, tokens) or (1, tokens), the rows `asked` are added."""
+        """`Layer.read` of (runs * images, tokens, width); `mask`, (tokens, tokens) or (1, tokens), is added to scores."""
         return self._layer.read(hidden, asked, self._attend(mask if len(mask) == 1 else mask[asked]))
 
     def _attend(self, mask: Tensor) -> Attend:
@@ -76,7 +76,7 @@ class StackedLayer(Generic[Member]):
     def _added(self, mask: Tensor, images: int) -> Tensor | None:
         """What is added to scores, (#runs * images, 1, #queries, tokens + rows): `mask`, and -inf for rows that a run lacks."""
         if self._lacking is None:
-            return F.pad(mask, (0, self._rows)) if len(mask) > 1 else None
+            return F.pad(mask, (0, self._rows))[None, None] if len(mask) > 1 else None
         lacking = self._lacking.to(mask.dtype).repeat_interleave(images, dim=0)[:, None, None]
         size = (len(lacking), 1, len(mask), -1)
         return torch.cat([mask.expand(size), lacking.expand(size)], dim=-1)

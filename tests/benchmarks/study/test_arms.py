@@ -4,11 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import dpl
 import dpl.config
-from benchmarks.study import Settings, arms, cells, main, released
-from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Trial, random_layouts
+from benchmarks.study import Settings, arms, cells, groups, main, released
+from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Outcome, Trial, random_layouts, train
 from benchmarks.study.records import Cell, append, read_records
 from dpl.errors import DplError
 
@@ -27,6 +28,11 @@ def short(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(dpl, "SearchConfig", lambda: search(epochs=2, batch_size=8))
     monkeypatch.setattr(released, "CONFIG", replace(released.CONFIG, epochs=2))
     monkeypatch.setattr(arms, "CONFIG", released.CONFIG)
+
+
+def outcome_of(trial: Trial, arm: str) -> Outcome:
+    (outcome,) = train([trial], ARMS[arm]([trial]))
+    return outcome
 
 
 def test_random_layouts_are_many_of_one_budget_and_always_the_same():
@@ -50,18 +56,28 @@ def test_random_layouts_are_many_of_one_budget_and_always_the_same():
     ],
 )
 def test_arms_of_known_layout(trial: Trial, arm: str, image, text, passes: int):
-    outcome = ARMS[arm](trial)
-    assert (outcome.layout, outcome.images) == (dpl.PromptLayout(image, text), passes)
-    if arm != "zero-shot":
-        assert isinstance(outcome.model, dpl.Classifier) and outcome.model.layout == outcome.layout
+    outcome = outcome_of(trial, arm)
+    assert (outcome.model.layout, outcome.images) == (dpl.PromptLayout(image, text), passes)
 
 
 @pytest.mark.parametrize("arm", ["search", "search:fresh", "search:mixture", "paper", "random-20"])
 def test_arms_that_find_or_draw_their_layout(trial: Trial, arm: str):
-    outcome = ARMS[arm](trial)
-    assert isinstance(outcome.model, dpl.Classifier) and outcome.model.layout == outcome.layout
-    assert outcome.layout.tokens <= 6 * 4 and outcome.train_seconds > 0
+    outcome = outcome_of(trial, arm)
+    assert outcome.model.layout.tokens <= 6 * 4 and outcome.train_seconds > 0
     assert (outcome.search_seconds > 0) == (outcome.images > 24) == (arm != "random-20")
+
+
+def test_outcomes_of_one_stack_come_in_the_order_of_its_trials(trial: Trial):
+    other = replace(trial, shots=dpl.sample(trial.task, 4, 2), seed=2)
+    arms = ["longer-both-6", "uniform-both-2", "zero-shot", "search:uniform"]
+    trials = [trial, other, trial, other]
+    found = [ARMS[arm]([own])[0] for arm, own in zip(arms, trials, strict=True)]
+    outcomes = train(trials, found)
+    assert [outcome.model.layout.image[0] for outcome in outcomes] == [6, 2, 0, 6]
+    assert [outcome.images for outcome in outcomes] == [36, 24, 0, 24 + 2 * 24]
+    alone = outcome_of(other, "uniform-both-2").model
+    for own, same in zip(outcomes[1].model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(own, same, rtol=1e-4, atol=1e-5)
 
 
 def test_a_layout_is_transferred_from_the_other_tasks_of_the_same_seed(trial: Trial, tmp_path: Path):
@@ -69,12 +85,12 @@ def test_a_layout_is_transferred_from_the_other_tasks_of_the_same_seed(trial: Tr
         append({"task": task, "shots": 16, "seed": seed, "arm": "search", "layout": {"image": image, "text": text}}, tmp_path)
 
     with pytest.raises(DplError, match="run the arm search first"):
-        ARMS["transfer"](replace(trial, results=tmp_path))
+        ARMS["transfer"]([replace(trial, results=tmp_path)])
     add("fog", 1, [12, 8], [3, 1])
     add("fence", 1, [8, 8], [4, 0])
     add("fence", 2, [0, 0], [12, 12])
     add(trial.task.name, 1, [0, 0], [12, 12])
-    assert ARMS["transfer"](replace(trial, results=tmp_path)).layout in (
+    assert ARMS["transfer"]([replace(trial, results=tmp_path)])[0].layout in (
         dpl.PromptLayout((10, 8), (3, 0)),
         dpl.PromptLayout((10, 8), (4, 0)),
         dpl.PromptLayout((10, 8), (3, 1)),
@@ -98,3 +114,16 @@ def test_cells_are_few_with_few_shots_and_all_at_sixteen():
     assert sum(cell.shots == 16 for cell in found) == len(ARMS) and Cell("fog", 1, 1, "search") in found
     with pytest.raises(DplError, match="no arm 'best': there are zero-shot, search"):
         list(cells(replace(settings, arms=("best",))))
+
+
+def test_cells_of_one_task_and_kind_are_trained_together():
+    wanted = [Cell("fog", 16, seed, arm) for arm in ("search", "random-01", "random-02", "paper") for seed in (1, 2, 3)] + [
+        Cell("fence", 16, 1, "random-01"),
+        Cell("fog", 4, 1, "random-01"),
+    ]
+    found = groups(wanted, 4)
+    assert sorted(sum(found, []), key=repr) == sorted(wanted, key=repr)
+    assert [(len(group), group[0].arm) for group in found] == [
+        (3, "search"), (4, "random-01"), (2, "random-01"), (3, "paper"), (1, "random-01"), (1, "random-01"),
+    ]  # fmt: skip
+    assert [cell.seed for cell in found[1]] == [1, 1, 2, 2] and [cell.seed for cell in found[2]] == [3, 3]
