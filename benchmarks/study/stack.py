@@ -35,16 +35,16 @@ class StackedLayer(Generic[Member]):
     def __init__(self, layer: Layer, members: Sequence[Member]) -> None:
         self._layer, self._members = layer, members
         lengths = torch.tensor([len(member.prompts) for member in members])
-        self._rows = int(lengths.max())
-        self.prompts = torch.stack([F.pad(m.prompts.detach(), (0, 0, 0, self._rows - len(m.prompts))) for m in members])
+        self.rows = int(lengths.max())
+        self.prompts = torch.stack([F.pad(m.prompts.detach(), (0, 0, 0, self.rows - len(m.prompts))) for m in members])
         self.prompts.requires_grad_()
-        lacking = torch.arange(self._rows) >= lengths[:, None]
+        lacking = torch.arange(self.rows) >= lengths[:, None]
         self._lacking = torch.zeros(lacking.shape).masked_fill(lacking, float("-inf")) if lacking.any() else None
 
     @property
     def parameters(self) -> list[Tensor]:
         """What is learned here by the prompts' optimiser."""
-        return [self.prompts] if self._rows else []
+        return [self.prompts] if self.rows else []
 
     def write_back(self) -> None:
         """Gives the runs what was learned for them."""
@@ -69,14 +69,15 @@ class StackedLayer(Generic[Member]):
     ) -> Any:
         """Attention over tokens and prompts; `own_key` and `own_value` are (runs, heads, rows, head_dim)."""
         images = len(query) // len(own_key)
-        key = torch.cat([key, own_key.repeat_interleave(images, dim=0)], dim=2)
-        value = torch.cat([value, own_value.repeat_interleave(images, dim=0)], dim=2)
+        if self.rows:
+            key = torch.cat([key, own_key.repeat_interleave(images, dim=0)], dim=2)
+            value = torch.cat([value, own_value.repeat_interleave(images, dim=0)], dim=2)
         return fused_attention(query, key, value, self._added(mask, images), scale)
 
     def _added(self, mask: Tensor, images: int) -> Tensor | None:
         """What is added to scores, (#runs * images, 1, #queries, tokens + rows): `mask`, and -inf for rows that a run lacks."""
         if self._lacking is None:
-            return F.pad(mask, (0, self._rows))[None, None] if len(mask) > 1 else None
+            return F.pad(mask, (0, self.rows))[None, None] if len(mask) > 1 else None
         lacking = self._lacking.to(mask.dtype).repeat_interleave(images, dim=0)[:, None, None]
         size = (len(lacking), 1, len(mask), -1)
         return torch.cat([mask.expand(size), lacking.expand(size)], dim=-1)
@@ -106,9 +107,7 @@ class StackedMixture(StackedLayer[MixtureLayer]):
             query, key, value, own_key, own_value = (fast(part) for part in (query * scale, key, value, own_key, own_value))
             own_key, own_value = (part.repeat_interleave(images, dim=0) for part in (own_key, own_value))
             scores = torch.cat([query @ key.mT + mask, query @ own_key.mT], dim=-1)
-            tokens, prompts = (
-                (scores - scores.detach().amax(dim=-1, keepdim=True)).exp().split([key.shape[2], self._rows], dim=-1)
-            )
+            tokens, prompts = (scores - scores.detach().amax(dim=-1, keepdim=True)).exp().split([key.shape[2], self.rows], dim=-1)
             sums = tokens.sum(dim=-1, keepdim=True) + prompts @ self._owner.T
             shares = self.alphas.softmax(dim=-1).repeat_interleave(images, dim=0)[:, None, None] / sums
             mixed = (tokens @ value) * shares.sum(dim=-1, keepdim=True) + (prompts * (shares @ self._owner)) @ own_value
@@ -149,23 +148,32 @@ class Stack:
         backbone, model = self._backbone, self._backbone.clip.vision_model
         with backbone.autocast():
             hidden = model.pre_layrnorm(model.embeddings(normalise(pixels.flatten(0, 1), backbone.mean, backbone.std)))
-            hidden = hidden.unflatten(0, pixels.shape[:2])[streams].flatten(0, 1)
-            pooled = model.post_layernorm(self._read(self._image, hidden, torch.zeros(1, dtype=torch.long), self._every))
-        return _projected(backbone.clip.visual_projection, pooled).view(self.runs, pixels.shape[1], -1)
+            hidden, cls = hidden.unflatten(0, pixels.shape[:2]), torch.zeros(1, dtype=torch.long)
+            pooled = model.post_layernorm(self._read(self._image, hidden, streams, cls, self._every)[:, :, 0])
+        return _projected(backbone.clip.visual_projection, pooled)
 
     def _text_features(self) -> Tensor:
         model: Any = self._backbone.clip.text_model
         ids, positions, ends, order = self._packing.tensors(self._backbone.device)
         with self._backbone.autocast():
-            hidden = model.embeddings(input_ids=ids.mT, position_ids=positions.mT).transpose(0, 1).expand(self.runs, -1, -1)
-            pooled = model.final_layer_norm(self._read(self._text, hidden, ends, self._causal))
+            hidden = model.embeddings(input_ids=ids.mT, position_ids=positions.mT).transpose(0, 1)[None]
+            one = torch.zeros(self.runs, dtype=torch.long)
+            pooled = model.final_layer_norm(self._read(self._text, hidden, one, ends, self._causal)[:, 0])
         return _projected(self._backbone.clip.text_projection, pooled)[:, order]
 
-    def _read(self, layers: Sequence[StackedLayer[Any]], hidden: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
-        mask = mask.expand(-1, hidden.shape[1])
-        for layer in layers[:-1]:
-            hidden = layer.read(hidden, slice(None), mask)
-        return layers[-1].read(hidden, asked, mask)
+    def _read(self, layers: Sequence[StackedLayer[Any]], hidden: Tensor, of_runs: Tensor, asked: Tensor, mask: Tensor) -> Tensor:
+        """(runs, images, len(asked), width) of hidden (streams, images, tokens, width); run r has the stream of_runs[r].
+
+        In front of the first layer with prompts a stream is computed once for all its runs.
+        """
+        mask, images = mask.expand(-1, hidden.shape[2]), hidden.shape[1]
+        first = next((index for index, layer in enumerate(layers) if layer.rows), len(layers))
+        for index, layer in enumerate(layers):
+            if index == first:
+                hidden = hidden[of_runs]
+            read = layer.read(hidden.flatten(0, 1), asked if index == len(layers) - 1 else slice(None), mask)
+            hidden = read.unflatten(0, (-1, images))
+        return hidden if first < len(layers) else hidden[of_runs]
 
 
 def _projected(projection: Any, pooled: Tensor) -> Tensor:
