@@ -16,6 +16,7 @@ COMMANDS = {
     "methods": "a training step of every method beside its floor",
     "maps": "whether the maps of dpl explain lie on the object, and what they cost",
     "against": "dpl fit now against an earlier commit",
+    "seconds": "search and training against the training alone, and against the paper's search",
     "study": "does search pay? searched, uniform and random layouts on all built-in tasks; takes hours, goes on when stopped",
     "evidence": "tables and plots of the study, into docs/evidence.md",
 }
