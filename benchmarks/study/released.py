@@ -35,8 +35,9 @@ def search_as_released(task: Task, draws: Sequence[tuple[FewShot, int]], backbon
     on_alphas, on_prompts = torch.optim.Adam(alphas, lr=CONFIG.alpha_lr, betas=(0.5, 0.999)), make_optimizer(CONFIG, prompts)
     training = Streams(backbone, task, draws, CONFIG, "search")
     first = [shots.val[: CONFIG.validation_batch_size] for shots, _ in draws]
-    validation = torch.stack([decode(items, backbone.image_size) for items in first])
-    labels, of_runs = torch.tensor([[item.label for item in items] for items in first]), torch.arange(len(draws))
+    validation = torch.stack([decode(items, backbone.image_size) for items in first]).to(backbone.device)
+    labels = torch.tensor([[item.label for item in items] for items in first], device=backbone.device)
+    of_runs = torch.arange(len(draws), device=backbone.device)
 
     def descend(
         optimizer: torch.optim.Optimizer, learned: Sequence[torch.Tensor], others: Sequence[torch.Tensor], *batch

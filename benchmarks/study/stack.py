@@ -34,12 +34,13 @@ class StackedLayer(Generic[Member]):
 
     def __init__(self, layer: Layer, members: Sequence[Member]) -> None:
         self._layer, self._members = layer, members
-        lengths = torch.tensor([len(member.prompts) for member in members])
-        self.rows = int(lengths.max())
+        self.rows = max(len(member.prompts) for member in members)
         self.prompts = torch.stack([F.pad(m.prompts.detach(), (0, 0, 0, self.rows - len(m.prompts))) for m in members])
         self.prompts.requires_grad_()
-        lacking = torch.arange(self.rows) >= lengths[:, None]
-        self._lacking = torch.zeros(lacking.shape).masked_fill(lacking, float("-inf")) if lacking.any() else None
+        lacking = self.prompts.new_zeros(self.prompts.shape[:2])
+        for own, member in zip(lacking, members, strict=True):
+            own[len(member.prompts) :] = float("-inf")
+        self._lacking = lacking if any(len(member.prompts) < self.rows for member in members) else None
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -88,7 +89,7 @@ class StackedMixture(StackedLayer[MixtureLayer]):
 
     def __init__(self, layer: Layer, members: Sequence[MixtureLayer]) -> None:
         super().__init__(layer, members)
-        options = torch.tensor(members[0].options)
+        options = torch.tensor(members[0].options, device=self.prompts.device)
         self._owner = F.one_hot(torch.repeat_interleave(options), len(options)).to(self.prompts.dtype).T
         self.alphas = torch.stack([member.alphas.detach() for member in members]).requires_grad_()
 
@@ -125,9 +126,9 @@ class Stack:
             [kind(layer, [getattr(model, name).layers[index] for model in models]) for index, layer in enumerate(branch.layers)]
             for name, branch in (("image", first.backbone.image), ("text", first.backbone.text))
         )
-        dtype = fast(first.backbone.clip.logit_scale).dtype
-        self._every = torch.zeros(1, 1, dtype=dtype)
-        self._causal = torch.zeros(2 * [len(self._packing.ids)], dtype=dtype).masked_fill(~_sees(self._packing), float("-inf"))
+        scale = fast(first.backbone.clip.logit_scale)
+        self._every, tokens = scale.new_zeros(1, 1), len(self._packing.ids)
+        self._causal = scale.new_zeros(tokens, tokens).masked_fill(~_sees(self._packing).to(scale.device), float("-inf"))
 
     @property
     def layers(self) -> list[StackedLayer[Any]]:
@@ -148,7 +149,7 @@ class Stack:
         backbone, model = self._backbone, self._backbone.clip.vision_model
         with backbone.autocast():
             hidden = model.pre_layrnorm(model.embeddings(normalise(pixels.flatten(0, 1), backbone.mean, backbone.std)))
-            hidden, cls = hidden.unflatten(0, pixels.shape[:2]), torch.zeros(1, dtype=torch.long)
+            hidden, cls = hidden.unflatten(0, pixels.shape[:2]), streams.new_zeros(1)
             pooled = model.post_layernorm(self._read(self._image, hidden, streams, cls, self._every)[:, :, 0])
         return _projected(backbone.clip.visual_projection, pooled)
 
@@ -157,7 +158,7 @@ class Stack:
         ids, positions, ends, order = self._packing.tensors(self._backbone.device)
         with self._backbone.autocast():
             hidden = model.embeddings(input_ids=ids.mT, position_ids=positions.mT).transpose(0, 1)[None]
-            one = torch.zeros(self.runs, dtype=torch.long)
+            one = ids.new_zeros(self.runs)
             pooled = model.final_layer_norm(self._read(self._text, hidden, one, ends, self._causal)[:, 0])
         return _projected(self._backbone.clip.text_projection, pooled)[:, order]
 
@@ -182,7 +183,7 @@ def _projected(projection: Any, pooled: Tensor) -> Tensor:
 
 def _sees(packing: Packing) -> Tensor:
     """(tokens, tokens): True where a token of the packed row sees another: the opening, and its own text up to itself."""
-    text = torch.zeros(len(packing.ids), dtype=torch.long)
+    text = torch.zeros(len(packing.ids), dtype=torch.long, device="cpu")
     starts = [packing.tokens.opening, *(end + 1 for end in packing.ends)]
     for index, (start, stop) in enumerate(zip(starts, starts[1:], strict=False), start=1):
         text[start:stop] = index
@@ -197,7 +198,7 @@ class Streams:
     ) -> None:
         keys = [(id(shots), seed) for shots, seed in draws]
         distinct = dict(zip(keys, draws, strict=True))
-        self.of_runs = torch.tensor([list(distinct).index(key) for key in keys])
+        self.of_runs = torch.tensor([list(distinct).index(key) for key in keys], device=backbone.device)
         self._batches = [
             TrainingBatches(shots.train, backbone, task.augmentation, config, seed, stage) for shots, seed in distinct.values()
         ]

@@ -221,8 +221,11 @@ def ablations(records: Records) -> str:
 
 
 def costs(records: Records) -> str:
-    """Steps, images and seconds, and how many times those of the same training without a search."""
-    measures = ("steps", "images", "seconds")
+    """Steps and images, and how many times those of the same training without a search.
+
+    Not seconds: runs that share a stack share them, and others ran beside (`python -m benchmarks seconds` times them in turn).
+    """
+    measures = ("steps", "images")
     rows = []
     for arm in arms_of(records):
         means = [level(records, arm, measure=measure, beside=[EQUAL_BUDGET]) for measure in measures]

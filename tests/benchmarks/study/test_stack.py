@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import dpl
 from benchmarks.study import released
 from benchmarks.study.released import CONFIG, search_as_released
-from benchmarks.study.stack import Stack, StackedMixture, mean_losses, train_stacked
+from benchmarks.study.stack import Stack, StackedLayer, StackedMixture, mean_losses, train_stacked
 from dpl.classifier import Classifier
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
@@ -87,6 +87,22 @@ def test_a_stack_of_mixtures_has_the_logits_and_gradients_of_each(backbone, task
             for name in ("prompts", "alphas"):
                 own, other = getattr(stacked, name).grad[run], getattr(layer, name).grad
                 torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-5 * other.abs().max().item())
+
+
+def test_a_stack_makes_what_it_needs_on_the_device_of_its_models(backbone, task, draws):
+    """What is made elsewhere, on the default device, cannot be mixed with it."""
+    size = backbone.image_size
+    pixels, streams = torch.zeros(1, 2, 3, size, size, dtype=torch.uint8), torch.zeros(4, dtype=torch.long)
+    several = [
+        (models_of(backbone, task, draws), StackedLayer),
+        ([*mixtures(backbone, task), *mixtures(backbone, task)[:1]], StackedMixture),
+    ]
+    for models, kind in several:
+        with torch.device("meta"):
+            stack = Stack(models, kind)
+            stack.logits(pixels, streams).sum().backward()
+            assert all(layer.prompts.grad is not None for layer in stack.layers if layer.parameters)
+            stack.write_back()
 
 
 def test_the_released_search_of_a_stack_is_that_of_each_by_the_products_step(backbone, task, draws, monkeypatch):
