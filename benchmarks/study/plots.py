@@ -22,6 +22,7 @@ from benchmarks.study.statistics import (
     estimate,
     grid,
     layouts_of,
+    level,
     random_arms,
     ratio,
     standing,
@@ -180,20 +181,17 @@ def lengths(records: Records) -> Figure:
 def shots(records: Records) -> Figure:
     """And with few shots? Accuracy over shots, a panel a task, intervals over seeds."""
     arms = [ZERO_SHOT, EQUAL_BUDGET, PAPER, OURS]
-    levels: dict[int, list[Estimate]] = {}
+    levels: dict[int, dict[str, Estimate]] = {}
     for count in sorted({record["shots"] for record in records}):
-        try:
-            found = grid(records, arms, count)
-        except MissingArms:
-            continue
-        levels[count] = [estimate(found.tasks, found.values[..., index]) for index in range(len(arms))]
-    tasks = sorted({task for estimates in levels.values() for task in estimates[0].by_task})
+        own = [arm for arm in arms if any((record["arm"], record["shots"]) == (arm, count) for record in records)]
+        levels[count] = {arm: level(records, arm, count) for arm in own}
+    tasks = sorted({task for estimates in levels.values() for one in estimates.values() for task in one.by_task})
     if not tasks:
-        raise MissingArms(f"no (task, seed) pair has all of {', '.join(arms)}")
+        raise MissingArms(f"no record of {', '.join(arms)}")
     wide = min(5, len(tasks))
     high = -(-len(tasks) // wide)
     figure = Figure(figsize=(max(1.9 * wide, 7), 1.3 + 1.75 * high), layout="constrained")
-    note = "Means over seeds with their 95 % intervals."
+    note = "Means over the seeds that an arm has, with their 95 % intervals."
     head(figure, "And with few shots?", note, [(arm, COLOURS[arm]) for arm in arms])
     panels = figure.subplots(high, wide, squeeze=False).ravel()
     for panel, task in zip(panels, tasks, strict=False):
@@ -205,14 +203,16 @@ def shots(records: Records) -> Figure:
     return figure
 
 
-def _panel(one: Axes, task: str, arms: Sequence[str], levels: dict[int, list[Estimate]]) -> None:
+def _panel(one: Axes, task: str, arms: Sequence[str], levels: dict[int, dict[str, Estimate]]) -> None:
     bare(one)
     one.spines["left"].set_visible(True)
     one.set_title(task, fontsize=9.5, loc="left")
     counts = list(levels)
     for index, arm in enumerate(arms):
-        points = [(place, levels[count][index].by_task[task]) for place, count in enumerate(counts)
-                  if task in levels[count][index].by_task]  # fmt: skip
+        of_arm = [(place, levels[count][arm].by_task) for place, count in enumerate(counts) if arm in levels[count]]
+        points = [(place, by_task[task]) for place, by_task in of_arm if task in by_task]
+        if not points:
+            continue
         shift = 0.05 * (index - (len(arms) - 1) / 2)  # so that intervals do not hide each other
         x, y, half = zip(*((place + shift, level.mean, level.half) for place, level in points), strict=True)
         one.errorbar(x, y, half, color=COLOURS[arm], marker="o", markersize=3.5, linewidth=1.3, elinewidth=1)

@@ -17,6 +17,7 @@ from benchmarks.study.statistics import (
     UNIFORM,
     ZERO_SHOT,
     Agreement,
+    Estimate,
     MissingArms,
     Records,
     agreement,
@@ -189,22 +190,23 @@ def few_shots(records: Records) -> str:
 
 
 def _few_shots(records: Records, shots: int) -> str:
-    arms = [EQUAL_BUDGET, PAPER, OURS]
-    try:
-        found = grid(records, [ZERO_SHOT, *arms], shots)
-    except MissingArms as error:
-        return f"Left out: {error}."
-    zero_shot = estimate(found.tasks, found.values[..., 0])
-    gains = [estimate(found.tasks, found.values[..., index] - found.values[..., 0]) for index in range(1, 4)]
+    zero_shot = level(records, ZERO_SHOT, shots)
+    arms = [arm for arm in [*UNIFORM[:4], PAPER, OURS] if any((r["arm"], r["shots"]) == (arm, shots) for r in records)]
+    gains = [difference(records, arm, ZERO_SHOT, shots) for arm in arms]
     rows = [
-        [task, spread(zero_shot.by_task[task]), *(spread(gain.by_task[task], sign=True) for gain in gains)]
-        for task in found.tasks
+        [task, spread(own), *(spread(gain.by_task[task], sign=True) if task in gain.by_task else "" for gain in gains)]
+        for task, own in zero_shot.by_task.items()
     ]
     rows.append(["**mean, over seeds**", spread(zero_shot.over_seeds), *(spread(g.over_seeds, sign=True) for g in gains)])
     rows.append(["**mean, over tasks**", spread(zero_shot.over_tasks), *(spread(g.over_tasks, sign=True) for g in gains)])
     rows.append(["**worst task**", "", *(f"{number(g.worst()[1].mean, sign=True)} ({g.worst()[0]})" for g in gains)])
-    header = ["task", "zero-shot, %", *(f"{arm} minus zero-shot, points" for arm in arms)]
-    return f"{counted(zero_shot, shots)}.\n\n{markdown(header, rows)}"
+    rows.append(["**tasks, pairs**", _extent(zero_shot), *map(_extent, gains)])
+    header = ["task", "zero-shot, %", *(f"{arm} minus it, points" for arm in arms)]
+    return f"Shots: {shots}. Every arm on the (task, seed) pairs that it has.\n\n{markdown(header, rows)}"
+
+
+def _extent(one: Estimate) -> str:
+    return ", ".join(map(str, extent(one)))
 
 
 def ablations(records: Records) -> str:

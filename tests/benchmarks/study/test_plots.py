@@ -29,9 +29,9 @@ def test_all_are_saved_the_same_twice_without_a_date(tmp_path: Path, records: li
 def test_only_what_can_be_drawn_is_saved(tmp_path: Path, records: list[Record]):
     assert plots.save_all([], tmp_path / "none") == []
     kept = [one for one in records if one["arm"] != PAPER and not one["arm"].startswith("random")]
-    assert [file.stem for file in plots.save_all(kept, tmp_path)] == ["gains", "lengths", "budgets", "costs"]
-    with pytest.raises(MissingArms, match="paper"):
-        plots.shots(kept)
+    assert [file.stem for file in plots.save_all(kept, tmp_path)] == ["gains", "lengths", "shots", "budgets", "costs"]
+    with pytest.raises(MissingArms, match="no record of zero-shot, uniform-both-6, paper, search"):
+        plots.shots([one for one in records if one["arm"].startswith("random")])
 
 
 def test_the_forest_names_the_competitors_and_their_gains():

@@ -31,14 +31,16 @@ def test_the_other_sections(records: list[Record]):
     assert rows(tables.costs(records))[PAPER] == ["500", "8000", "2.50", "2.50", "3", "9"]
     assert rows(tables.found_layouts(records))["same task, other seed (mean of tasks)"][:2] == ["83", "0.17"]
     assert "`uniform-image-6`" in tables.uniform_layouts(records)
-    assert rows(tables.few_shots(simulate(("a",))))["a"] == [
-        "50.0 ± 0.0",
-        "+20.0 ± 0.0",
-        "+20.4 ± 0.0",
-        "+21.5 ± 0.0",
-    ]  # the last: 16
     assert rows(tables.random_layouts(records))["rank among 21 at each pair (1 is best)"] == ["1.0 ± 0.0"] * 2
     assert "| best single uniform | +1.0 ± 0.0 |" in tables.competitors(records)
+
+
+def test_with_few_shots_every_arm_has_the_pairs_that_it_has():
+    records = [one for one in simulate() if one["arm"] != PAPER or (one["seed"] == 1 and one["shots"] != 4)]
+    one, four, full = tables.few_shots(records).split("Shots: ")[1:]
+    assert "paper minus it" not in four and one.splitlines()[2].split("|")[7].strip() == "paper minus it, points"
+    assert rows(full)["digits"][-2:] == ["+20.4", "+21.5 ± 0.0"]
+    assert rows(full)["**tasks, pairs**"] == ["3, 9"] * 5 + ["3, 3", "3, 9"]
 
 
 MISSING = [(), (OURS,), (PAPER,), UNIFORM, RANDOM, ("zero-shot",), tuple(EFFECTS), tuple(arm for arm in EFFECTS if arm != OURS)]
