@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.study.statistics import (
+    BUDGETS,
     COMPETITORS,
     EQUAL_BUDGET,
     FULL,
@@ -19,7 +20,6 @@ from benchmarks.study.statistics import (
     Estimate,
     MissingArms,
     Records,
-    estimate,
     grid,
     layouts_of,
     level,
@@ -222,25 +222,25 @@ def _panel(one: Axes, task: str, arms: Sequence[str], levels: dict[int, dict[str
 
 def budgets(records: Records) -> Figure:
     """Is it the tokens? Accuracy of the suite against tokens, uniform layouts and ours."""
-    uniform = {branch: [f"uniform-{branch}-{length}" for length in (1, 2, 4, 6)] for branch in ("both", "image", "text")}
-    arms = [arm for family in uniform.values() for arm in family]
-    accuracy, tokens = (grid(records, [*arms, OURS], measure=measure) for measure in ("accuracy", "tokens"))
-    points = [estimate(accuracy.tasks, accuracy.values[..., index]) for index in range(len(arms) + 1)]
-    counts = [estimate(tokens.tasks, tokens.values[..., index]).over_tasks.mean for index in range(len(arms) + 1)]
+    lines = {
+        **{f"{branch} branch": [f"uniform-{branch}-{length}" for length in (1, 2, 4, 6)] for branch in ("image", "text")},
+        "both branches": [f"uniform-both-{length}" for length in (1, 2, 4, 6)],
+        OURS: [arm for arm in reversed(BUDGETS.values()) if any(record["arm"] == arm for record in records)],
+    }
     note = (
-        f"Mean test accuracy of {len(accuracy.tasks)} tasks, {points[-1].pairs} (task, seed) pairs, {FULL} shots.\n"
-        "Lines: uniform layouts of 1, 2, 4 and 6 tokens a layer. Bars: 95 % interval over seeds."
+        f"Mean test accuracy of the suite, {FULL} shots; every arm on the (task, seed) pairs that it has.\n"
+        "Uniform layouts of 1, 2, 4 and 6 tokens a layer, ours with as many on average. Bars: 95 % interval over seeds."
     )
-    marks = {"both": (BLACK, -0.3), "image": (GREEN, 0.0), "text": (BLUE, 0.3)}  # shifted, so that intervals are seen
-    key = [(f"{branch} branches" if branch == "both" else f"{branch} branch", colour) for branch, (colour, _) in marks.items()]
-    figure, one = picture("Is it only the number of tokens?", note, 4.8, [*key, (OURS, RED)])
-    for family, (branch, members) in enumerate(uniform.items()):
-        colour, shift = marks[branch]
-        chosen = range(family * len(members), (family + 1) * len(members))
-        x, y = [counts[index] + shift for index in chosen], [points[index].over_seeds.mean for index in chosen]
-        one.errorbar(x, y, [points[index].over_seeds.half for index in chosen], color=colour, marker="o", markersize=4)
-    ours = points[-1].over_seeds
-    one.errorbar(counts[-1], ours.mean, ours.half, color=RED, marker="o", markersize=9, markeredgecolor="white")
+    marks = {OURS: (RED, 0.3), "both branches": (BLACK, -0.3), "image branch": (GREEN, 0.0), "text branch": (BLUE, 0.3)}
+    figure, one = picture("Is it only the number of tokens?", note, 4.8, [(name, colour) for name, (colour, _) in marks.items()])
+    counts = []
+    for name, arms in lines.items():
+        colour, shift = marks[name]  # shifted, so that intervals are seen
+        x = [level(records, arm, measure="tokens").over_tasks.mean + shift for arm in arms]
+        y = [level(records, arm).over_seeds for arm in arms]
+        means, halves, size = [own.mean for own in y], [own.half for own in y], 7 if name == OURS else 4
+        one.errorbar(x, means, halves, color=colour, marker="o", markersize=size)
+        counts += x
     one.spines["left"].set_visible(True)
     one.set_xlim(0, 1.05 * max(counts))
     one.set_xlabel("tokens of the layout, all layers of both branches")

@@ -35,6 +35,8 @@ Records = Sequence[Record]
 ZERO_SHOT, PAPER, OURS, EQUAL_BUDGET, LONGER = "zero-shot", "paper", "search", "uniform-both-6", "longer-both-6"
 UNIFORM = tuple(f"uniform-{branch}-{length}" for branch in ("both", "image", "text") for length in (1, 2, 4, 6))
 BEST_UNIFORM = "best single uniform"
+BUDGETS = {6: OURS, **{tokens: f"{OURS}:budget-{tokens}" for tokens in (4, 2, 1)}}
+"""Ours by its budget, tokens a layer on average; each has a uniform layout of as many tokens."""
 FULL = 16  # shots at which every arm is run
 
 MEASURES: dict[str, Callable[[Record], float]] = {

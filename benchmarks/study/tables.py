@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks.study.numbers import both, counted, extent, number, spread
 from benchmarks.study.statistics import (
+    BUDGETS,
     COMPETITORS,
     EQUAL_BUDGET,
     FULL,
@@ -160,6 +161,20 @@ def _average(agreements: Iterable[Agreement]) -> Agreement:
     return Agreement(*(float(np.mean(values)) if values else math.nan for values in kept))
 
 
+def budgets(records: Records) -> str:
+    """Ours with fewer tokens, against the uniform layout of as many and against the paper's search."""
+    rows, there = [], {record["arm"] for record in records if record["shots"] == FULL}
+    for tokens, arm in BUDGETS.items():
+        for other in (f"uniform-both-{tokens}", PAPER):
+            if {arm, other} <= there:
+                gain = difference(records, arm, other)
+                rows.append([str(tokens), arm, other, *both(gain, sign=True), *extent(gain)])
+    if not rows:
+        raise MissingArms(f"no records of {OURS} beside those of {PAPER} or of uniform layouts")
+    header = ["tokens a layer", "arm", "other", "arm minus other, over seeds", "over tasks", "tasks", "pairs"]
+    return f"{FULL} shots, points.\n\n{markdown(header, rows)}"
+
+
 def found_layouts(records: Records) -> str:
     """Do the found layouts agree over seeds, and more than over tasks?"""
     layouts = layouts_of(records)
@@ -249,6 +264,7 @@ SECTIONS: dict[str, Table] = {
     "The uniform layouts": uniform_layouts,
     "Every task": per_task,
     "Random layouts of the same budget": random_layouts,
+    "Fewer tokens": budgets,
     "The layouts found": found_layouts,
     "Few shots": few_shots,
     "Ablations": ablations,

@@ -9,7 +9,7 @@ from benchmarks.study.statistics import EQUAL_BUDGET, LONGER, OURS, PAPER, UNIFO
 EFFECTS = {
     ZERO_SHOT: -20.0, **{arm: -1.0 for arm in UNIFORM}, EQUAL_BUDGET: 0.0, "uniform-image-6": 0.5,
     "half-both-4": -2.0, "half-image-4": -3.0, "half-text-4": -4.0, LONGER: 0.2, PAPER: 0.4, OURS: 1.5,
-    f"{OURS}:fresh": 1.0, f"{OURS}:mixture": 0.5,
+    f"{OURS}:fresh": 1.0, f"{OURS}:mixture": 0.5, f"{OURS}:budget-4": 1.2, f"{OURS}:budget-2": 0.8,
 }  # fmt: skip
 RANDOM = tuple(f"random-{index:02d}" for index in range(1, 21))
 STEPS = {ZERO_SHOT: 0, OURS: 280, PAPER: 500, LONGER: 280}
