@@ -162,10 +162,10 @@ def _average(agreements: Iterable[Agreement]) -> Agreement:
 
 
 def budgets(records: Records) -> str:
-    """Ours with fewer tokens, against the uniform layout of as many and against the paper's search."""
+    """Ours with fewer tokens, against the uniform layout of as many, that trained as long, and the paper's search."""
     rows, there = [], {record["arm"] for record in records if record["shots"] == FULL}
     for tokens, arm in BUDGETS.items():
-        for other in (f"uniform-both-{tokens}", PAPER):
+        for other in (f"uniform-both-{tokens}", f"longer-both-{tokens}", PAPER):
             if {arm, other} <= there:
                 gain = difference(records, arm, other)
                 rows.append([str(tokens), arm, other, *both(gain, sign=True), *extent(gain)])
