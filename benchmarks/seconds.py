@@ -13,6 +13,7 @@ from benchmarks.study.released import CONFIG
 from benchmarks.timing import markdown, medians, ratio, rounds, session
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
+from dpl.errors import DplError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Settings:
 
 def main(settings: Settings) -> None:
     """Prints a table, and the machine that made it."""
+    if settings.rounds < 1:
+        raise DplError(f"rounds {settings.rounds}: must be 1 at least")
     backbone = dpl.load_backbone()
     rows = [_row(backbone, dpl.load_task(name), settings) for name in settings.tasks]
     header = ["task", "training, s", "search and training, s", "times", "the paper's, s", "times"]

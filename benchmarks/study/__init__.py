@@ -44,7 +44,7 @@ class Settings:
     processes: int = os.cpu_count() or 1
     """How many stacks of runs at once, a thread each."""
     together: int = 10
-    """How many runs of a task are trained in one stack, at most: on two cores more are no faster, on a GPU they are."""
+    """How many runs of a task are trained in one stack, at most; a kill loses the stacks under way."""
     precision: str = "bf16"
     """fp32 or bf16."""
     out: Path = RESULTS
@@ -76,6 +76,8 @@ def groups(cells: Sequence[Cell], together: int) -> list[list[Cell]]:
 
 def main(settings: Settings) -> None:
     """Runs what has no result yet, and says how long the rest will take."""
+    if min(settings.processes, settings.together) < 1:
+        raise DplError(f"processes {settings.processes}, together {settings.together}: both must be 1 at least")
     todo = missing(list(cells(settings)), read_records(settings.out))
     print(f"{len(todo)} runs to do", flush=True)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()

@@ -103,11 +103,9 @@ def _model(trial: Trial, found: Found) -> Dpl:
 
 
 def _outcome(trial: Trial, found: Found, model: Dpl, config: dpl.TrainConfig, seconds: float) -> Outcome:
-    images = len(trial.shots.train)
-    if not found.layout.tokens:
-        return Outcome(model, 0, 0, 0.0, 0.0)
-    steps = config.epochs * -(-images // config.batch_size)
-    return Outcome(model, found.steps + steps, found.images + config.epochs * images, found.seconds, seconds)
+    images, epochs = len(trial.shots.train), config.epochs if found.layout.tokens else 0  # without prompts nothing is trained
+    steps = epochs * -(-images // config.batch_size)
+    return Outcome(model, found.steps + steps, found.images + epochs * images, found.seconds, seconds if epochs else 0.0)
 
 
 def given(layout: Callable[[Depths], dpl.PromptLayout], share: float = 1.0) -> Arm:

@@ -38,3 +38,8 @@ def test_the_command_prints_a_row_and_the_machine(capsys: pytest.CaptureFixture[
     assert main(["seconds", "--tasks", "counting", "--shots", "1", "--rounds", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| counting | ") and "threads, load" in lines[-1]
+
+
+def test_no_round_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert main(["seconds", "--rounds", "0"]) == 2
+    assert capsys.readouterr().err == "benchmarks: rounds 0: must be 1 at least\n"

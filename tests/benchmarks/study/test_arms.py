@@ -9,7 +9,7 @@ import torch
 import dpl
 import dpl.config
 from benchmarks.study import Settings, arms, cells, groups, main, released
-from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Outcome, Trial, random_layouts, train
+from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Found, Outcome, Trial, random_layouts, train
 from benchmarks.study.records import Cell, append, read_records
 from dpl.errors import DplError
 
@@ -67,6 +67,12 @@ def test_arms_that_find_or_draw_their_layout(trial: Trial, arm: str):
     assert (outcome.search_seconds > 0) == (outcome.images > 24) == (arm != "random-20")
 
 
+def test_a_search_that_finds_no_prompts_has_its_own_cost_and_no_training(trial: Trial):
+    found = Found(dpl.PromptLayout((0, 0), (0, 0)), steps=3, images=24, seconds=1.0)
+    (outcome,) = train([trial], [found])
+    assert (outcome.steps, outcome.images, outcome.search_seconds, outcome.train_seconds) == (3, 24, 1.0, 0.0)
+
+
 def test_outcomes_of_one_stack_come_in_the_order_of_its_trials(trial: Trial):
     other = replace(trial, shots=dpl.sample(trial.task, 4, 2), seed=2)
     arms = ["longer-both-6", "uniform-both-2", "zero-shot", "search:uniform"]
@@ -114,6 +120,8 @@ def test_cells_are_few_with_few_shots_and_all_at_sixteen():
     assert sum(cell.shots == 16 for cell in found) == len(ARMS) and Cell("fog", 1, 1, "search") in found
     with pytest.raises(DplError, match="no arm 'best': there are zero-shot, search"):
         list(cells(replace(settings, arms=("best",))))
+    with pytest.raises(DplError, match="processes 2, together 0: both must be 1 at least"):
+        main(replace(settings, processes=2, together=0))
 
 
 def test_cells_of_one_task_and_kind_are_trained_together():
