@@ -10,17 +10,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 import dpl
 from benchmarks.study.records import RESULTS, read_records
 from benchmarks.study.released import CONFIG, search_as_released
 from benchmarks.study.stack import train_stacked
+from dpl.data.catalog.lazy import by_class
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
 from dpl.errors import DplError
 from dpl.methods.dpl import Dpl, DplDesign
+from dpl.search import MakeMethod, SearchResult
+from dpl.search.method import Validation
+from dpl.search.mixture import MixtureSearch
 
 Depths = tuple[int, int]  # layers of the image and of the text branch
 
@@ -172,23 +178,67 @@ def _random(index: int) -> Callable[[Depths], dpl.PromptLayout]:
 
 
 def searched(
-    config: dpl.SearchConfig | None = None, inherit: bool = True, layout: Callable[[Depths], dpl.PromptLayout] | None = None
+    config: dpl.SearchConfig | None = None,
+    inherit: bool = True,
+    layout: Callable[[Depths], dpl.PromptLayout] | None = None,
+    make: MakeMethod | None = None,
 ) -> Arm:
-    """Our search, and its own prompts, or fresh ones; in another `layout` if given."""
+    """Our search, or the method that `make` makes, and its own prompts, or fresh ones; in another `layout` if given."""
 
     def find(trial: Trial) -> Found:
         settings, start = config or dpl.SearchConfig(), time.perf_counter()
-        found = dpl.search_layout(trial.backbone, trial.task, trial.shots, settings, seed=trial.seed)
+        found = dpl.search_layout(trial.backbone, trial.task, trial.shots, settings, seed=trial.seed, make=make)
         seconds = time.perf_counter() - start
         chosen = layout(trial.depths) if layout else found.layout
         prompts = found.method.prompts_in(chosen) if inherit else None
-        images, val = len(trial.shots.train), len(trial.shots.val)
-        steps = -(-images // settings.batch_size)
-        judged = val if settings.method == "pruning" else steps * min(val, settings.validation_batch_size)
-        epochs = len(found.history)
-        return Found(chosen, prompts, steps=epochs * steps, images=epochs * (images + judged), seconds=seconds)
+        steps, images = _cost(found, trial.shots, settings)
+        return Found(chosen, prompts, steps=steps, images=images, seconds=seconds)
 
     return lambda trials: [find(trial) for trial in trials]
+
+
+def _cost(found: SearchResult, shots: FewShot, config: dpl.SearchConfig) -> tuple[int, int]:
+    """Steps and images of a search."""
+    epochs, images, val = len(found.history), len(shots.train), len(shots.val)
+    steps = -(-images // config.batch_size)
+    judged = val if config.method == "pruning" else steps * min(val, config.validation_batch_size)
+    return epochs * steps, epochs * (images + judged)
+
+
+def halves(trials: Sequence[Trial]) -> list[Found]:
+    """The layout of most saliency in two searches on halves of all shots that swap roles; then fresh prompts."""
+    return [_by_halves(trial) for trial in trials]
+
+
+def _by_halves(trial: Trial) -> Found:
+    groups = by_class((*trial.shots.train, *trial.shots.val)).values()
+    one, other = (tuple(item for group in groups for item in group[first::2]) for first in (0, 1))
+    draws, config, start = [FewShot(one, other), FewShot(other, one)], dpl.SearchConfig(), time.perf_counter()
+    found = [dpl.search_layout(trial.backbone, trial.task, shots, config, seed=trial.seed) for shots in draws]
+    branches = zip(*(each.method.scores() for each in found), strict=True)
+    image, text = (torch.tensor(scores).sum(dim=0) for scores in branches)
+    layout = dpl.PromptLayout.from_scores(image.tolist(), text.tolist(), config.options, config.tokens(sum(trial.depths)))
+    steps, images = map(sum, zip(*(_cost(*pair, config) for pair in zip(found, draws, strict=True)), strict=True))
+    return Found(layout, steps=steps, images=images, seconds=time.perf_counter() - start)
+
+
+SHARPEST = 1 / 16  # the temperature of the alphas' softmax in the last epoch; 1 in the first
+
+
+class SharpenedMixture(MixtureSearch):
+    """The paper's alphas at a temperature that falls epoch by epoch, so that the mixture comes close to one option a layer.
+
+    It divides the alphas themselves, so that a step of theirs stays as large as it was, seen by the softmax.
+    """
+
+    def finish_epoch(self, validation: Validation, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """As the mixture's; then the next epoch's temperature."""
+        record = super().finish_epoch(validation, epoch, history)
+        if epoch + 1 < self._config.epochs:
+            with torch.no_grad():
+                for layer in self._layers:
+                    layer.alphas.div_(SHARPEST ** (1 / (self._config.epochs - 1)))
+        return record
 
 
 def released(trials: Sequence[Trial]) -> list[Found]:
@@ -231,6 +281,9 @@ ARMS: dict[str, Arm] = {  # in the order in which the study runs them
     # The paper's scores in our frame; its search as released sees 21 times the images of a training, so it comes last.
     "search:mixture": searched(_MIXTURE),
     "search:mixture-fresh": searched(_MIXTURE, inherit=False),
+    # What was tried to make either better.
+    "search:mixture-sharpened": searched(_MIXTURE, make=SharpenedMixture),
+    "search:halves-fresh": halves,
     "paper": released,
 }
 FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS), "search", "paper")

@@ -15,7 +15,9 @@ from dpl.data.transforms import decode
 from dpl.optimization import learning_rate
 from dpl.rng import generator
 from dpl.search import settled
+from dpl.search.method import Scores
 from dpl.search.mixture import MixtureSearch
+from dpl.search.pruning import PruningSearch
 
 Parts = tuple[Backbone, Task, FewShot]
 CONFIG = SearchConfig(method="mixture", epochs=2, batch_size=8, validation_batch_size=6, options=(0, 1, 3), budget=0, patience=0)
@@ -148,6 +150,16 @@ def test_a_mixtures_prompts_are_those_of_the_chosen_option(parts: Parts):
     assert torch.equal(chosen["image.layers.0.prompts"], method.model.image.layers[0].prompts[1:4])
     assert torch.equal(chosen["text.layers.0.prompts"], method.model.text.layers[0].prompts[:1])
     assert chosen["image.layers.1.prompts"].shape[0] == 0
+
+
+def test_a_search_method_of_the_callers_own(parts: Parts):
+    class Shortest(PruningSearch):
+        def scores(self) -> Scores:
+            image, text = super().scores()
+            return [[-score for score in row] for row in image], [[-score for score in row] for row in text]
+
+    found = search_layout(*parts, PRUNING, make=Shortest)
+    assert isinstance(found.method, Shortest) and found.layout.tokens == 0
 
 
 @BOTH

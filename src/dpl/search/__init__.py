@@ -25,7 +25,8 @@ from dpl.search.mixture import MixtureSearch
 from dpl.search.pruning import PruningSearch
 from dpl.stage import Stage
 
-METHODS: Mapping[str, Callable[[Backbone, Task, SearchConfig, float, int], SearchMethod]] = {
+MakeMethod = Callable[[Backbone, Task, SearchConfig, float, int], SearchMethod]  # the last two: prompt_std, seed
+METHODS: Mapping[str, MakeMethod] = {
     "mixture": MixtureSearch,
     "pruning": PruningSearch,
 }
@@ -57,16 +58,17 @@ def search_layout(
     prompt_std: float = 0.05,
     seed: int = 1,
     stage: Stage | None = None,
+    make: MakeMethod | None = None,
 ) -> SearchResult:
     """Finds a prompt layout for `task` from its few `shots`: prompts learn on shots.train, the layout is judged on shots.val.
 
-    `stage` saves the state, resumes from it and shows progress. Raises `DplError` for bad options, without validation shots,
-    or where a loss is not finite.
+    `stage` saves the state, resumes from it and shows progress; `make` makes another search method than `config.method`
+    names. Raises `DplError` for bad options, without validation shots, or where a loss is not finite.
     """
     config, stage = config or SearchConfig(), stage or Stage("search")
     if not shots.val:
         raise DplError(f"{task.name}: no validation images, by which the search judges layouts")
-    method = METHODS[config.method](backbone, task, config, prompt_std, seed)
+    method = (make or METHODS[config.method])(backbone, task, config, prompt_std, seed)
     training = TrainingBatches(shots.train, backbone, task.augmentation, config, seed, stage.name)
     labels = torch.tensor([item.label for item in shots.val], device=backbone.device)
     validation = Validation(

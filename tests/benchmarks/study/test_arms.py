@@ -1,5 +1,6 @@
 """The arms' layouts, and a whole cell of each kind on the smallest possible settings."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,21 @@ import torch
 import dpl
 import dpl.config
 from benchmarks.study import Settings, arms, cells, groups, main, released
-from benchmarks.study.arms import ARMS, LONGEST, TOKENS_PER_LAYER, Found, Outcome, Trial, random_layouts, train
+from benchmarks.study.arms import (
+    ARMS,
+    LONGEST,
+    SHARPEST,
+    TOKENS_PER_LAYER,
+    Found,
+    Outcome,
+    SharpenedMixture,
+    Trial,
+    random_layouts,
+    train,
+)
 from benchmarks.study.records import Cell, append, read_records
 from dpl.errors import DplError
+from dpl.search.method import Validation
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +73,35 @@ def test_arms_of_known_layout(trial: Trial, arm: str, image, text, passes: int):
     assert (outcome.model.layout, outcome.images) == (dpl.PromptLayout(image, text), passes)
 
 
-@pytest.mark.parametrize("arm", ["search", "search:fresh", "search:mixture", "paper", "random-20"])
+@pytest.mark.parametrize(
+    "arm", ["search", "search:fresh", "search:mixture", "search:mixture-sharpened", "search:halves-fresh", "paper", "random-20"]
+)
 def test_arms_that_find_or_draw_their_layout(trial: Trial, arm: str):
     outcome = outcome_of(trial, arm)
     assert outcome.model.layout.tokens <= 6 * 4 and outcome.train_seconds > 0
     assert (outcome.search_seconds > 0) == (outcome.images > 24) == (arm != "random-20")
+
+
+def test_the_halves_share_all_shots_of_every_class_and_swap_roles(trial: Trial, monkeypatch: pytest.MonkeyPatch):
+    drawn, search = [], dpl.search_layout
+    monkeypatch.setattr(dpl, "search_layout", lambda *given, **named: drawn.append(given[2]) or search(*given, **named))
+    ARMS["search:halves-fresh"]([trial])
+    first, second = drawn
+    assert (first.train, first.val) == (second.val, second.train)
+    assert {*first.train} | {*first.val} == {*trial.shots.train, *trial.shots.val} and not {*first.train} & {*first.val}
+    assert Counter(item.label for item in first.train) == Counter(item.label for item in first.val)
+
+
+def test_the_temperature_of_the_alphas_falls_until_the_last_epoch(trial: Trial):
+    method = SharpenedMixture(trial.backbone, trial.task, dpl.SearchConfig(), 0.05, 1)
+    first = method.model.image.layers[0].alphas.tolist()
+    validation = Validation(torch.empty(0), torch.empty(0), 1, 1)
+    history = [method.finish_epoch(validation, 0, [])]
+    assert history[0]["alphas"]["image"][0] == first
+    sharp = [alpha / SHARPEST for alpha in first]
+    assert method.model.image.layers[0].alphas.tolist() == pytest.approx(sharp)
+    assert method.finish_epoch(validation, 1, history)["alphas"]["image"][0] == pytest.approx(sharp)
+    assert method.model.image.layers[0].alphas.tolist() == pytest.approx(sharp)
 
 
 def test_a_search_that_finds_no_prompts_has_its_own_cost_and_no_training(trial: Trial):
