@@ -4,13 +4,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dpl import Backbone, PromptLayout, TrainConfig, evaluate_classifier, load_backbone, load_task, sample, train_prompts
+from dpl import (
+    Backbone,
+    DplError,
+    PromptLayout,
+    TrainConfig,
+    evaluate_classifier,
+    load_backbone,
+    load_task,
+    sample,
+    train_prompts,
+)
 from dpl.classifier import Classifier, ZeroShot
 from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
+from dpl.methods import METHODS
+from dpl.methods.method import Inputs
 from dpl.optimization import learning_rate
 from dpl.stage import Stage
+from dpl.train import train
 
 Parts = tuple[Backbone, Task, FewShot]
 CONFIG = TrainConfig(epochs=2, batch_size=8)
@@ -48,6 +61,17 @@ def test_training_is_the_plain_loop_written_out(parts: Parts, distill: float):
 def test_without_distillation_there_is_no_teacher(parts: Parts, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("dpl.regularization.ZeroShot", None)
     train_prompts(*parts, LAYOUT, CONFIG)
+
+
+@pytest.mark.parametrize("name", ["cocoop", "prograd"])
+def test_a_method_that_takes_no_regularizer_refuses_it_before_it_learns(parts: Parts, name: str):
+    backbone, task, shots = parts
+    inputs, kind = Inputs(backbone, task, shots), METHODS[name].load()
+    model = kind(backbone, task.class_names, task.templates, kind.Design())
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(DplError, match=f"{name} cannot be regularized"):
+        train(model, inputs, TrainConfig(epochs=1, distill=1.0))
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_without_image_prompts_student_and_teacher_share_the_image_branch(parts: Parts, monkeypatch: pytest.MonkeyPatch):

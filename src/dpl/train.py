@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dpl.config import Optimization, Penalties, Training
 from dpl.data.batches import TrainingBatches
+from dpl.errors import DplError
 from dpl.methods.method import Inputs, Method
 from dpl.optimization import descend, learning_rate, make_optimizer, set_learning_rate
 from dpl.regularization import Aggregate, Regularizer
@@ -19,7 +20,8 @@ def train(model: Method, inputs: Inputs, config: Optimization | None, seed: int 
     """`model` learns from the shots; at the end it is that of the last step, or the aggregate of the epochs.
 
     Without a `config`, or with nothing to learn by steps, the method only prepares and concludes. `stage` saves the state,
-    resumes from it and shows progress. Raises `DplError` where a loss is not finite.
+    resumes from it and shows progress. Raises `DplError` where a loss is not finite, and for a regularizer with a method that
+    takes none.
     """
     model.prepare(inputs, seed)
     parameters = [parameter for parameter in model.parameters() if parameter.numel()]
@@ -35,6 +37,8 @@ def _descend(model: Method, inputs: Inputs, config: Optimization, parameters: Se
     if isinstance(config, Training) and config.steps:
         config = replace(config, epochs=math.ceil(config.steps / len(training)))
     regularizer = Regularizer.of(inputs.backbone, model.class_names, inputs.task.templates, penalties)
+    if regularizer and not model.regularizable:
+        raise DplError(f"{model.name} cannot be regularized; train it with regularizer none and no distill")
     aggregate = Aggregate(parameters, *penalties.aggregate, config.epochs) if penalties.aggregate else None
     modules: dict[str, nn.Module] = {"model": model}
     if aggregate:

@@ -58,6 +58,7 @@ class CoCoOp(CoOp):
 
     name = "cocoop"
     Design = CoCoOpDesign
+    regularizable = False  # an image's own texts are nothing that a regularizer could compare
 
     def __init__(
         self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: CoCoOpDesign, seed: int = 0
@@ -88,7 +89,7 @@ class CoCoOp(CoOp):
         labels: Int[Tensor, "images"],
         regularizer: Regularizer | None = None,
     ) -> Objective:
-        """Cross entropy on a batch; an image's own texts are nothing that a regularizer could compare."""
+        """Cross entropy on a batch."""
         logits = self(pixels)
         return Objective(F.cross_entropy(logits, labels), logits)
 

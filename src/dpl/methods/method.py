@@ -55,6 +55,8 @@ class Method(ClipClassifier):
     """As `--method` has it."""
     Design: ClassVar[type]
     """The dataclass of `design`."""
+    regularizable: ClassVar[bool] = True
+    """Whether a regularizer can be added to the objective."""
 
     def __init__(
         self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str] = (), design: Any = None, seed: int = 0

@@ -76,6 +76,7 @@ class ProGrad(CoOp):
 
     name = "prograd"
     Design = ProGradDesign
+    regularizable = False  # the general direction is in its place
 
     @cached_property
     def _teacher(self) -> ZeroShot:
@@ -87,7 +88,7 @@ class ProGrad(CoOp):
         labels: Int[Tensor, "images"],
         regularizer: Regularizer | None = None,
     ) -> Objective:
-        """Cross entropy on a batch, and the general direction, which is in place of a regularizer."""
+        """Cross entropy on a batch, and the general direction."""
         images, temperature = self.image_features(pixels), self.design.temperature
         logits = self.logits(images, self.text_features())
         teacher = self._teacher.logits(images, self._teacher.text_features())
