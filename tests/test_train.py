@@ -69,7 +69,7 @@ def test_a_method_that_takes_no_regularizer_refuses_it_before_it_learns(parts: P
     inputs, kind = Inputs(backbone, task, shots), METHODS[name].load()
     model = kind(backbone, task.class_names, task.templates, kind.Design())
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    with pytest.raises(DplError, match=f"{name} cannot be regularized"):
+    with pytest.raises(DplError, match=f"{name} takes no regularizer"):
         train(model, inputs, TrainConfig(epochs=1, distill=1.0))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 

@@ -278,12 +278,13 @@ ARMS: dict[str, Arm] = {  # in the order in which the study runs them
     "half-text-4": given(_first_half(_text(4))),
     "image-12": given(_image(12)),
     "longer-image-12": given(_image(12), share=SEARCH_SHARE),
-    # The paper's scores in our frame; its search as released sees 21 times the images of a training, so it comes last.
+    # The paper's scores in our frame.
     "search:mixture": searched(_MIXTURE),
     "search:mixture-fresh": searched(_MIXTURE, inherit=False),
     # What was tried to make either better.
     "search:mixture-sharpened": searched(_MIXTURE, make=SharpenedMixture),
     "search:halves-fresh": halves,
+    # It sees 21 times the images of a training, so it comes last.
     "paper": released,
 }
 FEW_SHOTS = ("zero-shot", *(f"uniform-both-{length}" for length in LENGTHS), "search", "paper")

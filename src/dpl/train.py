@@ -38,7 +38,7 @@ def _descend(model: Method, inputs: Inputs, config: Optimization, parameters: Se
         config = replace(config, epochs=math.ceil(config.steps / len(training)))
     regularizer = Regularizer.of(inputs.backbone, model.class_names, inputs.task.templates, penalties)
     if regularizer and not model.regularizable:
-        raise DplError(f"{model.name} cannot be regularized; train it with regularizer none and no distill")
+        raise DplError(f"{model.name} takes no regularizer; leave it at none, and its weights (distill, text_l1, ...) out")
     aggregate = Aggregate(parameters, *penalties.aggregate, config.epochs) if penalties.aggregate else None
     modules: dict[str, nn.Module] = {"model": model}
     if aggregate:
