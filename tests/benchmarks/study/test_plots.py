@@ -45,6 +45,16 @@ def test_ranks_and_costs_are_written():
     assert {"2.50", "1.40", f"{OURS}:fresh"} <= set(words(plots.costs(records)))
 
 
+def test_accuracy_against_tokens_has_a_point_for_every_arm_there_is(records: list[Record]):
+    def points(records: list[Record]) -> int:
+        return sum(len(line.get_xdata()) for container in plots.budgets(records).axes[0].containers for line in container[:1])
+
+    assert points(records) == 17  # 12 uniform layouts, one of them trained longer as well, the paper's, ours with three budgets
+    assert points([one for one in records if one["arm"] != PAPER]) == 16
+    with pytest.raises(MissingArms, match="no record at 16 shots of search, both branches"):
+        plots.budgets([one for one in records if one["arm"].startswith("random")])
+
+
 def test_no_text_leaves_the_picture(records: list[Record]):
     for plot in plots.PLOTS.values():
         figure = plot(records)
