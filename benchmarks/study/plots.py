@@ -233,8 +233,8 @@ def budgets(records: Records) -> Figure:
         "text branch": ([f"uniform-text-{length}" for length in lengths], BLUE, 0.3),
     }
     note = (
-        f"Mean test accuracy of the suite, {FULL} shots. Uniform layouts of 1, 2, 4 and 6 tokens a layer (longer: trained for\n"
-        "as many epochs as search and training together), ours with as many on average. Bars: 95 % interval over seeds."
+        f"Mean test accuracy, {FULL} shots, every arm on the (task, seed) pairs that it has; 95 % interval over seeds. Uniform:\n"
+        "1, 2, 4 and 6 tokens a layer (longer: as many epochs as search and training together); ours: as many on average."
     )
     figure, one = picture(
         "Is it only the number of tokens?", note, 4.8, [(name, colour) for name, (_, colour, _) in lines.items()]

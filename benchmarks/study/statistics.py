@@ -21,6 +21,7 @@ class Record(TypedDict):
     seed: int
     arm: str
     accuracy: float  # 0-1, on the test split
+    ungated_accuracy: float  # the same with every prompt as trained
     validation_loss: float
     validation_accuracy: float
     layout: Mapping[str, Sequence[int]]  # tokens of every layer: "image", "text"
@@ -41,6 +42,8 @@ FULL = 16  # shots at which every arm is run
 
 MEASURES: dict[str, Callable[[Record], float]] = {
     "accuracy": lambda record: 100 * record["accuracy"],
+    "ungated_accuracy": lambda record: 100 * record["ungated_accuracy"],
+    "gate": lambda record: 100 * (record["accuracy"] - record["ungated_accuracy"]),
     "validation_loss": lambda record: record["validation_loss"],
     "tokens": lambda record: float(rows_of(record).sum()),
     "steps": lambda record: record["steps"],
@@ -139,9 +142,9 @@ def level(records: Records, arm: str, shots: int = FULL, measure: str = "accurac
     return estimate(found.tasks, found.values[..., 0])
 
 
-def difference(records: Records, arm: str, other: str, shots: int = FULL) -> Estimate:
+def difference(records: Records, arm: str, other: str, shots: int = FULL, measure: str = "accuracy") -> Estimate:
     """Accuracy of `arm` minus that of `other`, paired, in points."""
-    found = grid(records, [arm, other], shots)
+    found = grid(records, [arm, other], shots, measure)
     return estimate(found.tasks, found.values[..., 0] - found.values[..., 1])
 
 

@@ -38,7 +38,7 @@ from benchmarks.study.statistics import (
     standing,
     variances,
 )
-from benchmarks.study.targets import targets, targets_elsewhere
+from benchmarks.study.targets import DEVELOPED_ON, FEW, elsewhere, targets, targets_elsewhere
 from benchmarks.timing import markdown
 
 Table = Callable[[Records], str]
@@ -161,18 +161,58 @@ def _average(agreements: Iterable[Agreement]) -> Agreement:
     return Agreement(*(float(np.mean(values)) if values else math.nan for values in kept))
 
 
-def budgets(records: Records) -> str:
-    """Ours with fewer tokens, against the uniform layout of as many, that trained as long, and the paper's search."""
-    rows, there = [], {record["arm"] for record in records if record["shots"] == FULL}
-    for tokens, arm in BUDGETS.items():
-        for other in (f"uniform-both-{tokens}", f"longer-both-{tokens}", PAPER):
-            if {arm, other} <= there:
-                gain = difference(records, arm, other)
-                rows.append([str(tokens), arm, other, *both(gain, sign=True), *extent(gain)])
+PAIRS: list[tuple[str, str, int]] = [
+    *((arm, f"{kind}-both-{tokens}", FULL) for tokens, arm in BUDGETS.items() for kind in ("uniform", "longer")),
+    *((arm, PAPER, FULL) for arm in BUDGETS.values()),
+    *((OURS, PAPER, shots) for shots in FEW),
+    ("uniform-both-4", PAPER, FULL),
+    (f"{OURS}:budget-4", EQUAL_BUDGET, FULL),
+    (f"{OURS}:budget-2", "uniform-both-4", FULL),
+    *((f"{OURS}:{part}", EQUAL_BUDGET, FULL) for part in ("fresh", "uniform", "mixture", "mixture-sharpened")),
+    (OURS, f"{OURS}:mixture", FULL),
+    (f"{OURS}:mixture-sharpened", f"{OURS}:mixture", FULL),
+    *((f"{OURS}:fresh", other, FULL) for other in (f"{OURS}:mixture-fresh", f"{OURS}:halves-fresh", "transfer")),
+    *((OURS, other, FULL) for other in ("image-12", "longer-image-12")),
+    *((f"uniform-{branch}-2", f"half-{branch}-4", FULL) for branch in ("both", "image", "text")),
+]
+"""What docs/evidence.md compares: an arm, another and the shots; first of all ours with fewer tokens and its like."""
+
+
+def pairs_of_arms(records: Records) -> str:
+    """The difference of two arms, on all tasks and on those that chose nothing."""
+    rows, others = [], elsewhere(records)
+    for arm, other, shots in PAIRS:
+        try:
+            gain = difference(records, arm, other, shots)
+        except MissingArms:
+            continue
+        try:
+            apart = both(difference(others, arm, other, shots), sign=True)
+        except MissingArms:
+            apart = ["", ""]
+        rows.append([arm, other, shots, *both(gain, sign=True), *apart, *extent(gain)])
     if not rows:
         raise MissingArms(f"no records of {OURS} beside those of {PAPER} or of uniform layouts")
-    header = ["tokens a layer", "arm", "other", "arm minus other, over seeds", "over tasks", "tasks", "pairs"]
-    return f"{FULL} shots, points.\n\n{markdown(header, rows)}"
+    header = ["arm", "minus", "shots", "over seeds", "over tasks", "elsewhere, over seeds", "over tasks", "tasks", "pairs"]
+    return f"Points. Elsewhere: without {', '.join(DEVELOPED_ON)}.\n\n{markdown(header, rows)}"
+
+
+def gates(records: Records) -> str:
+    """What the gate brings: accuracy minus that of the same prompts as trained, and the worst task with it and without."""
+    rows = []
+    for shots in (*FEW, FULL):
+        for arm in (EQUAL_BUDGET, PAPER, OURS):
+            try:
+                gain = level(records, arm, shots, "gate", beside=[ZERO_SHOT])
+                worst = [difference(records, arm, ZERO_SHOT, shots, which).worst() for which in ("accuracy", "ungated_accuracy")]
+            except MissingArms:
+                continue
+            cells = [f"{spread(points, sign=True)} ({task})" for task, points in worst]
+            rows.append([shots, arm, *both(gain, 2, sign=True), *cells, *extent(gain)])
+    if not rows:
+        raise MissingArms(f"no records of {EQUAL_BUDGET}, {PAPER} or {OURS} beside those of {ZERO_SHOT}")
+    header = ["shots", "arm", "by the gate, over seeds", "over tasks", "worst task", "without the gate", "tasks", "pairs"]
+    return f"Points; the worst task is that of the lowest mean above zero-shot.\n\n{markdown(header, rows)}"
 
 
 def found_layouts(records: Records) -> str:
@@ -264,9 +304,10 @@ SECTIONS: dict[str, Table] = {
     "The uniform layouts": uniform_layouts,
     "Every task": per_task,
     "Random layouts of the same budget": random_layouts,
-    "Fewer tokens": budgets,
+    "Pairs of arms": pairs_of_arms,
     "The layouts found": found_layouts,
     "Few shots": few_shots,
+    "The gate": gates,
     "Ablations": ablations,
     "Cost": costs,
 }

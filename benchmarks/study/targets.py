@@ -27,6 +27,11 @@ DEVELOPED_ON = ("corners", "counting", "stripes", "turned", "fence", "script")
 """The tasks whose test accuracies guided the search's design."""
 
 
+def elsewhere(records: Records) -> Records:
+    """Those of the tasks that chose nothing."""
+    return [record for record in records if record["task"] not in DEVELOPED_ON]
+
+
 def _verdict(one: Estimate, holds: Callable[[Interval], bool]) -> str:
     seeds, tasks = (("yes" if holds(side) else "no") for side in (one.over_seeds, one.over_tasks))
     return seeds if seeds == tasks else f"over seeds {seeds}, over tasks {tasks}"
@@ -85,7 +90,7 @@ def targets(records: Records) -> str:
 
 def targets_elsewhere(records: Records) -> str:
     """The same on the tasks that chose nothing."""
-    others = [record for record in records if record["task"] not in DEVELOPED_ON]
+    others = elsewhere(records)
     if not others:
         raise MissingArms(f"no records but of {', '.join(DEVELOPED_ON)}")
     return f"Without {', '.join(DEVELOPED_ON)}, whose test accuracies guided the design of the search.\n\n{targets(others)}"

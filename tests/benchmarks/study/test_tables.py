@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.study import tables
-from benchmarks.study.statistics import OURS, PAPER, UNIFORM, MissingArms, Record
+from benchmarks.study.statistics import EQUAL_BUDGET, OURS, PAPER, UNIFORM, MissingArms, Record
 from tests.benchmarks.study.simulated import EFFECTS, RANDOM, rows, simulate
 
 
@@ -35,10 +35,24 @@ def test_the_other_sections(records: list[Record]):
     assert "| best single uniform | +1.0 ± 0.0 |" in tables.competitors(records)
 
 
-def test_ours_with_fewer_tokens_meets_the_uniform_layout_of_as_many(records: list[Record]):
-    lines = [line.split(" | ")[0:5] for line in tables.budgets(records).splitlines()[4:]]
-    assert ["| 4", f"{OURS}:budget-4", "uniform-both-4", "+2.2 ± 0.0", "+2.2 ± 0.0"] in lines
-    assert ["| 2", f"{OURS}:budget-2", PAPER, "+0.4 ± 0.0", "+0.4 ± 0.0"] in lines and len(lines) == 7
+def test_pairs_of_arms_are_compared_on_all_tasks_and_on_those_that_chose_nothing():
+    records = simulate(("corners", "digits", "fog"), 2)
+    for one in records:
+        if (one["arm"], one["task"]) == (f"{OURS}:budget-4", "corners"):
+            one["accuracy"] += 0.03
+    lines = [line.strip("| ").split(" | ") for line in tables.pairs_of_arms(records).splitlines()[4:]]
+    apart = ["+2.2 ± 0.0", "+2.2 ± 0.0", "3", "6"]
+    assert [f"{OURS}:budget-4", "uniform-both-4", "16", "+3.2 ± 0.0", "+3.2 ± 4.3", *apart] in lines
+    assert [line[2] for line in lines if line[:2] == [OURS, PAPER]] == ["16", "1", "4"]
+    alone = tables.pairs_of_arms([one for one in records if one["task"] == "corners"])
+    assert f"| {OURS}:budget-4 | uniform-both-4 | 16 | +5.2 ± 0.0 | +5.2 |  |  | 1 | 2 |" in alone
+
+
+def test_the_gate_is_measured_at_all_shots(records: list[Record]):
+    lines = [line.strip("| ").split(" | ") for line in tables.gates(records).splitlines()[4:]]
+    assert [line[:2] for line in lines] == [[shots, arm] for shots in ("1", "4", "16") for arm in (EQUAL_BUDGET, PAPER, OURS)]
+    assert [line[2] for line in lines[:3]] == ["+0.00 ± 0.00", "+0.00 ± 0.00", "+1.00 ± 0.00"]
+    assert [cell[:4] for cell in lines[-1][4:6]] == ["+21.", "+20."]
 
 
 def test_with_few_shots_every_arm_has_the_pairs_that_it_has():
