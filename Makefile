@@ -3,10 +3,11 @@
 
 PYTHON ?= python3
 PIP_EXTRA ?=
+TORCH ?=
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo chromium test lint bench clean
+.PHONY: setup demo chromium test test-all test-versions lint docs bench clean
 
 setup: $(READY)
 
@@ -33,13 +34,28 @@ chromium:
 test: $(READY) chromium
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
+# The slow tests too: runs killed at many moments, every method and data set where `make test` has one of each kind.
+test-all: $(READY) chromium
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'slow or not slow' --hypothesis-profile thorough
+
+# The lowest and the newest transformers and torch; for another torch, see .ci/versions: make test-versions TORCH=torch==2.10.0
+test-versions:
+	PYTHON='$(PYTHON)' PIP_EXTRA='$(PIP_EXTRA)' TORCH='$(TORCH)' .ci/versions lowest
+	PYTHON='$(PYTHON)' PIP_EXTRA='$(PIP_EXTRA)' TORCH='$(TORCH)' .ci/versions newest
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# The site; the tutorials run while it is built.
+docs: $(READY)
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --keep-going --jobs 2 --quiet --builder html docs build/docs
+	@echo 'The site is in build/docs: open build/docs/index.html'
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks step
 
 clean:
-	rm -rf .venv runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs build .pytest_cache .ruff_cache .hypothesis

@@ -6,16 +6,18 @@ from importlib import import_module
 
 import tyro
 
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 COMMANDS = {
     "step": "time and memory of a search and of a training step, against the paper's formulation and plain floors",
     "attention": "the mixture attention alone, in five ways",
     "inference": "images per second against the bare Hugging Face model",
     "precision": "whether bf16 finds the layouts that fp32 finds",
+    "heads": "text, residual and chosen heads beside a linear probe, where class names mean something and where not",
     "methods": "a training step of every method beside its floor",
     "maps": "whether the maps of dpl explain lie on the object, and what they cost",
     "against": "dpl fit now against an earlier commit",
+    "folders": "decodes and seconds of dpl fit on a folder of photos, now against an earlier commit",
     "seconds": "search and training against the training alone, and against the paper's search",
     "study": "does search pay? searched, uniform and random layouts on all built-in tasks; takes hours, goes on when stopped",
     "evidence": "tables and plots of the study, into docs/evidence.md",

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from benchmarks.compare import relative_difference
 from benchmarks.timing import markdown, medians, ratio, rounds, session
-from dpl.files import write_json
 from dpl.prompts.attention import mixture_attention
+from dpl.utils.files import write_json
 
 Mixture = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, tuple[int, ...]], Tensor]
 VARIANTS = ("plain", "eager", "compiled", "ours", "naive")
@@ -83,7 +83,7 @@ def naive(
 def eager(
     query: Tensor, key: Tensor, value: Tensor, prompt_key: Tensor, prompt_value: Tensor, weights: Tensor, options: Sequence[int]
 ) -> Tensor:
-    """The one-pass form (method.md) with its sums kept as logarithms, as dpl computed it before it had a backward of its own."""
+    """The one-pass form (docs/method.md), its sums kept as logarithms: how dpl computed it before it had its own backward."""
     factor, wide = query.shape[-1] ** -0.5, torch.promote_types(query.dtype, torch.float32)
     scores = (query @ key.mT).to(wide) * factor
     prompt_scores = (query @ prompt_key.mT).to(wide) * factor

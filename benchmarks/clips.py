@@ -1,16 +1,24 @@
 """Random-weight CLIPs of the true shapes, without a download, and made-up classes for them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel, PreTrainedTokenizerFast
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from dpl.backbones.branch import Branch
-from dpl.backbones.loading import Backbone, Precision, linear_layers_to_bfloat16
+from dpl.backbones.choices import Precision
+from dpl.backbones.clip import linear_layers_to_bfloat16
+from dpl.backbones.formats import clip_tokenizer
+from dpl.backbones.formats.hugging_face import preprocessor_config
+from dpl.backbones.identity import Identity
+from dpl.backbones.loading import Backbone
+from dpl.backbones.preprocessing import Preprocessing
+from dpl.backbones.quick_gelu import replace_quick_gelu
+from dpl.utils.files import write_json
 
 TEMPLATE = "a photo of a {}."
 OPENING = 5  # BOS and the template's four tokens
@@ -52,6 +60,7 @@ class ClipShape:
 SHAPES = {
     "vit-b/16": ClipShape(BranchShape(768, 12, 12), BranchShape(512, 12, 8), projection=512, patch=16),
     "vit-l/14": ClipShape(BranchShape(1024, 24, 16), BranchShape(768, 12, 12), projection=768, patch=14),
+    "vit-l/14-336": ClipShape(BranchShape(1024, 24, 16), BranchShape(768, 12, 12), projection=768, patch=14, size=336),
     # For the tests and for trying a command out.
     "tiny": ClipShape(BranchShape(32, 3, 4), BranchShape(24, 2, 3), 20, patch=8, size=16, vocabulary=128, positions=16),
 }
@@ -86,6 +95,7 @@ def random_backbone(
     with torch.device("meta"):  # no memory is ever used for weights of another precision
         clip = CLIPModel._from_config(_config(shape), attn_implementation="sdpa", dtype=torch.float32)
     clip = clip.eval().requires_grad_(False)
+    replace_quick_gelu(clip)
     if precision == "bf16":
         linear_layers_to_bfloat16(clip)
     torch.nn.Module.to_empty(clip, device=device)
@@ -94,14 +104,19 @@ def random_backbone(
         name="random",
         clip=clip,
         tokenizer=word_tokenizer(shape.vocabulary),
-        image_size=shape.size,
-        mean=cast(Any, tuple(OPENAI_CLIP_MEAN)),
-        std=cast(Any, tuple(OPENAI_CLIP_STD)),
+        preprocessing=Preprocessing(shape.size, shape.size),
         image=Branch("image", clip.vision_model),
         text=Branch("text", clip.text_model),
-        fingerprint="random",
+        identity=Identity("random", "", "", ""),
         precision=precision,
     )
+
+
+def write_checkpoint(shape: ClipShape, folder: Path, seed: int = 1) -> None:
+    """Writes a checkpoint folder of this shape: random weights, CLIP's tokenizer and preprocessing."""
+    random_backbone(shape, seed=seed).clip.save_pretrained(folder)
+    clip_tokenizer(shape.positions).save_pretrained(folder)
+    write_json(folder / "preprocessor_config.json", preprocessor_config(shape.size))
 
 
 def random_batch(shape: ClipShape, images: int, classes: int, device: torch.device, seed: int) -> tuple[Tensor, Tensor]:

@@ -131,11 +131,11 @@ def _patch_flops(shape: ClipShape, images: int) -> int:
 
 
 def _kept_bytes(branch: BranchShape, load: Load, element: int) -> int:
-    """What autograd keeps of a pass: inputs of both norms (fp32); queries, keys, values, outputs; both factors of the GELU.
+    """What autograd keeps of a pass: inputs of both norms (fp32); queries, keys, values, outputs; the GELU's input.
 
     The frozen linear layers keep nothing. The first layer is left out: part of it needs no gradient.
     """
     norms = 4 * branch.width * (load.projected + load.prompts + load.tokens)
     attention = element * branch.width * (4 * load.projected + 2 * load.prompts + load.weighted)
-    gelu = element * 2 * branch.mlp * load.tokens
+    gelu = element * branch.mlp * load.tokens
     return (branch.layers - 1) * (norms + attention + gelu)

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.study.plots import save_all
 from benchmarks.study.records import RESULTS, read_records
 from benchmarks.study.tables import evidence
-from dpl.errors import DplError
-from dpl.files import write_text
+from dpl.utils.errors import DplError
+from dpl.utils.files import write_text
 
 BEGIN, END = "<!-- results: python -m benchmarks evidence -->", "<!-- end of results -->"
 

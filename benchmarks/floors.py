@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpl.backbones.loading import Backbone
-from dpl.classifier import ClipClassifier, sentences
-from dpl.data.transforms import normalise
+from dpl.classifier import ClipClassifier
+from dpl.data.pixels.transforms import normalise
+from dpl.data.templates import sentences
 
 
 class Floor(ClipClassifier):
@@ -49,7 +50,7 @@ class Floor(ClipClassifier):
 
     def _embedded(self, pixels: Tensor) -> Tensor:
         backbone, model = self.backbone, self.backbone.image.transformer
-        pixels = normalise(pixels.to(backbone.device), backbone.mean, backbone.std)
+        pixels = normalise(pixels.to(backbone.device), backbone.preprocessing)
         with torch.no_grad(), backbone.autocast():
             hidden: Tensor = model.pre_layrnorm(model.embeddings(pixels))
         return hidden.requires_grad_()

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from benchmarks.clips import SHAPES, TEMPLATE, class_names, random_backbone
 from benchmarks.timing import markdown, medians, rounds, session
-from dpl.backbones.loading import Precision, load_backbone
+from dpl.backbones.choices import Precision
+from dpl.backbones.loading import load_backbone
 from dpl.classifier import Classifier
+from dpl.data.pixels.transforms import decode, normalise
 from dpl.data.task import Item
-from dpl.data.transforms import decode, normalise
-from dpl.evaluate import BATCH_SIZE, evaluate_side_by_side
-from dpl.files import write_json
+from dpl.evaluate import evaluate_side_by_side, images_at_once
 from dpl.prompts.layout import PromptLayout
+from dpl.utils.files import write_json
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,18 @@ def main(settings: Settings) -> None:
     model = Classifier.fixed(backbone, class_names(settings.classes), TEMPLATE, layout, std=0.05, seed=1)
     with TemporaryDirectory() as folder, torch.no_grad():
         items, text = _items(settings, Path(folder)), model.text_features()
-        pixels = decode(items, backbone.image_size)
+        pixels = decode(items, backbone.preprocessing)
         scores: dict[str, Callable[[Tensor], Tensor]] = {
-            "bare": lambda batch: _bare(backbone.clip, normalise(batch.to(backbone.device), backbone.mean, backbone.std), text),
+            "bare": lambda batch: _bare(backbone.clip, normalise(batch.to(backbone.device), backbone.preprocessing), text),
             "ours": lambda batch: model.logits(model.image_features(batch), text).argmax(dim=1),
         }
-        batches = pixels.split(BATCH_SIZE)
-        file_batches = [items[start : start + BATCH_SIZE] for start in range(0, len(items), BATCH_SIZE)]
+        size = images_at_once(backbone)
+        batches = pixels.split(size)
+        file_batches = [items[start : start + size] for start in range(0, len(items), size)]
         subjects: dict[str, dict[str, Callable[[], Any]]] = {
             "pixels": {name: lambda score=score: [score(batch) for batch in batches] for name, score in scores.items()},
             "files": {
-                "bare": lambda: [scores["bare"](decode(batch, backbone.image_size)) for batch in file_batches],
+                "bare": lambda: [scores["bare"](decode(batch, backbone.preprocessing)) for batch in file_batches],
                 "ours": lambda: evaluate_side_by_side([model], items, known={model: text}),
             },
         }

@@ -13,8 +13,9 @@ from torch import Tensor
 from benchmarks.clips import SHAPES, TEMPLATE, class_names, random_backbone, random_batch
 from dpl.backbones.loading import Backbone, load_backbone
 from dpl.classifier import ZeroShot
-from dpl.data.task import Item, Task, load_task
-from dpl.data.transforms import decode, load_image
+from dpl.data.load import load_task
+from dpl.data.pixels.transforms import decode, load_image
+from dpl.data.task import Item, Task
 from dpl.explain.gradcam import see
 
 COVERED = 6  # patches, of 36
@@ -75,7 +76,7 @@ def _on_one_side(item: Item, size: int, right: bool) -> Tensor:
 
 def covering(backbone: Backbone, task: Task, items: Sequence[Item], seed: int) -> list[float]:
     """The mean probability of the predicted class: whole, and with the hottest, random, and coolest patches covered."""
-    model, pixels = ZeroShot(backbone, task.class_names, task.templates[:1]), decode(items, backbone.image_size)
+    model, pixels = ZeroShot(backbone, task.class_names, task.templates[:1]), decode(items, backbone.preprocessing)
     seen = see(model, pixels)
     heat, chance = seen.maps.flatten(1), torch.rand(seen.maps.flatten(1).shape, generator=torch.Generator().manual_seed(seed))
     ties = 1e-9 * chance.double()
@@ -104,7 +105,7 @@ def seconds(repeats: int) -> dict[str, float]:
     10 classes of the embedded backbone, 100 of ViT-B/16; maps with the probabilities, and those alone.
     """
     task, tiny = load_task("digits"), load_backbone("tiny", "cpu")
-    small, pixels = ZeroShot(tiny, task.class_names, task.templates[:1]), decode(task.test[:8], tiny.image_size)
+    small, pixels = ZeroShot(tiny, task.class_names, task.templates[:1]), decode(task.test[:8], tiny.preprocessing)
     shape = SHAPES["vit-b/16"]
     large = ZeroShot(random_backbone(shape), class_names(100), (TEMPLATE,))
     photos = random_batch(shape, 8, 100, torch.device("cpu"), seed=1)[0]

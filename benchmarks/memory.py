@@ -19,7 +19,8 @@ import torch
 from benchmarks.clips import SHAPES, random_backbone
 from benchmarks.counts import step_work
 from benchmarks.subjects import Case, Subject, make_step
-from dpl.backbones.loading import Backbone, Precision
+from dpl.backbones.choices import Precision
+from dpl.backbones.loading import Backbone
 
 MIB = 2**20
 STEPS = 2  # the second also has the optimisers' states
@@ -77,7 +78,7 @@ def free_bytes(device: str) -> int:
     """Memory that a process may take."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    lines = Path("/proc/meminfo").read_text().splitlines()
+    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
@@ -106,7 +107,7 @@ def _resident(on_gpu: bool) -> tuple[int, int]:
 
 
 def _status_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 

@@ -31,17 +31,18 @@ from benchmarks.clips import SHAPES, TEMPLATE, class_names, random_backbone, ran
 from benchmarks.floors import Floor
 from benchmarks.subjects import TRAIN, Batch
 from benchmarks.timing import markdown, medians, rounds, session
-from dpl.backbones.loading import Backbone, Precision, load_backbone
+from dpl.backbones.choices import Precision
+from dpl.backbones.loading import Backbone, load_backbone
 from dpl.config import Optimization, Penalties, Training, preset
-from dpl.data.task import load_task
-from dpl.errors import DplError
-from dpl.files import write_json
-from dpl.methods import method_row
-from dpl.methods.dpl import DplDesign
+from dpl.data.load import load_task
+from dpl.methods import method_spec
+from dpl.methods.dpl import DplConfig
 from dpl.methods.method import Method
-from dpl.optimization import descend, make_optimizer
+from dpl.optim.optimizer import descend, make_optimizer
+from dpl.optim.regularization import Regularizer
 from dpl.prompts.layout import PromptLayout
-from dpl.regularization import Regularizer
+from dpl.utils.errors import DplError
+from dpl.utils.files import write_json
 
 SHOTS = 16
 LAYOUT = 2  # DPL's tokens in every layer
@@ -195,10 +196,10 @@ def _words(backbone: Backbone, count: int) -> list[str]:
 
 def make_method(subject: Subject, backbone: Backbone, classes: Classes, seed: int) -> tuple[Method, Optimization]:
     """The method in its published design, and how it learns, with batches of `TRAIN`."""
-    row = method_row(subject.method)
+    row = method_spec(subject.method)
     config: Any = preset(row.run(), "paper", "", SHOTS)
     if subject.method == "dpl":
-        design: Any = DplDesign(PromptLayout.uniform(LAYOUT, backbone.image.depth, backbone.text.depth), config.prompt_std)
+        design: Any = DplConfig(PromptLayout.uniform(LAYOUT, backbone.image.depth, backbone.text.depth), config.prompt_std)
     else:
         design = replace(config.design, **subject.changes)
     model = row.load()(backbone, classes.names, classes.templates, design, seed)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from dpl.backbones.branch import Branch
 from dpl.backbones.loading import Backbone
-from dpl.classifier import ClipClassifier, Prompts, sentences
-from dpl.data.transforms import normalise
+from dpl.classifier import ClipClassifier, Prompts
+from dpl.data.pixels.transforms import normalise
+from dpl.data.templates import sentences
 from dpl.prompts.modules import LayerPrompts, MixtureLayer
 
 Options = list[tuple[Tensor | None, Tensor]]
@@ -50,7 +51,7 @@ class NaiveClassifier(ClipClassifier, Generic[Prompts]):
     def image_features(self, pixels: Tensor) -> Tensor:
         """(images, dim), of unit length."""
         backbone, model = self.backbone, self.backbone.image.transformer
-        pixels = normalise(pixels.to(backbone.device), backbone.mean, backbone.std)
+        pixels = normalise(pixels.to(backbone.device), backbone.preprocessing)
         with backbone.autocast():
             hidden = model.pre_layrnorm(model.embeddings(pixels))
             hidden = self._run(backbone.image, hidden, self.image, causal=False)

@@ -13,9 +13,9 @@ from typing import Any
 
 import dpl
 from benchmarks.timing import markdown
-from dpl.backbones.loading import Precision
+from dpl.backbones.choices import Precision
 from dpl.config import SearchConfig
-from dpl.files import read_json, write_json
+from dpl.utils.files import read_json, write_json
 
 BRANCHES = ("image", "text")
 Layout = dict[str, list[int]]
@@ -59,7 +59,7 @@ def main(settings: Settings) -> None:
 def _search(settings: Settings, seed: int, precision: Precision) -> Layout:
     task, backbone = dpl.load_task(settings.data), dpl.load_backbone("tiny", precision=precision)
     result = dpl.search_layout(backbone, task, dpl.sample(task, settings.shots, seed), settings.search, seed=seed)
-    return {"image": list(result.layout.image), "text": list(result.layout.text)}
+    return result.layout.to_dict()
 
 
 def _row(name: str, one: Layout, other: Layout) -> list[str]:

@@ -13,7 +13,7 @@ from benchmarks.study.released import CONFIG
 from benchmarks.timing import markdown, medians, ratio, rounds, session
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 @dataclass(frozen=True)

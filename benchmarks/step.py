@@ -18,9 +18,10 @@ from benchmarks.counts import step_work
 from benchmarks.memory import Setup, peak_memory
 from benchmarks.subjects import SUBJECTS, Case, Stage, Subject, differences, make_step
 from benchmarks.timing import markdown, medians, ratio, rounds, session
-from dpl.backbones.loading import Backbone, Precision
-from dpl.errors import DplError
-from dpl.files import read_json, write_json
+from dpl.backbones.choices import Precision
+from dpl.backbones.loading import Backbone
+from dpl.utils.errors import DplError
+from dpl.utils.files import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ from benchmarks.naive import NaiveClassifier
 from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier, ClipClassifier, ZeroShot
 from dpl.config import FitRun, preset
-from dpl.optimization import descend, make_optimizer
+from dpl.optim.optimizer import descend, make_optimizer
+from dpl.optim.regularization import distillation
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
-from dpl.regularization import distillation
 from dpl.search.mixture import bilevel_step
 
 Stage = Literal["search", "train"]

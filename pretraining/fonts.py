@@ -140,7 +140,7 @@ def legibility(glyphs: np.ndarray, families: list[str]) -> np.ndarray:
 
 def licence(package: str) -> str:
     """The licences that a package's Debian copyright file names."""
-    text = Path(f"/usr/share/doc/{package}/copyright").read_text(errors="replace")
+    text = Path(f"/usr/share/doc/{package}/copyright").read_text(encoding="utf-8", errors="replace")
     found = dict.fromkeys(re.findall(r"^License: *(\S.*)$", text, re.M))
     return ", ".join(found) or "see the package's copyright file"
 

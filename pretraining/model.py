@@ -33,20 +33,26 @@ PREPROCESSOR = {
 
 
 def build_tokenizer(samples: int = 20000) -> CLIPTokenizer:
-    """A CLIP tokenizer (lower case, byte-level BPE with </w>) whose merges are learnt from captions.
+    """The tokenizer of `tiny`, whose merges are learnt from its captions."""
+    g = render.generator(0, 7)
+    rng = random.Random(7)
+    return learn_tokenizer([captions.caption(row, rng)[0] for row in render.draw_attributes(g, samples).tolist()], 700, 20)
+
+
+def learn_tokenizer(corpus: list[str], vocabulary_size: int, min_frequency: int) -> CLIPTokenizer:
+    """A CLIP tokenizer (lower case, byte-level BPE with </w>) whose merges are learnt from a corpus.
 
     All 256 bytes are in it, alone and ending a word, so any class name can be written; the end token has the largest id.
     """
-    g = render.generator(0, 7)
-    rng = random.Random(7)
-    corpus = [captions.caption(row, rng)[0] for row in render.draw_attributes(g, samples).tolist()]
     bpe = Tokenizer(models.BPE(continuing_subword_prefix="", end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Lowercase()
     split = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(split, "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    trainer = trainers.BpeTrainer(vocab_size=700, min_frequency=20, show_progress=False, end_of_word_suffix="</w>")
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size, min_frequency=min_frequency, show_progress=False, end_of_word_suffix="</w>"
+    )
     bpe.train_from_iterator(corpus, trainer)
     learnt = json.loads(bpe.to_str())["model"]
     merges: list = [tuple(pair) for pair in learnt["merges"]]
@@ -105,11 +111,13 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 def publish(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path = TINY) -> None:
     """Write the checkpoint next to `folder` and rename its files into it, so that no reader sees half a file."""
+    side = model.vision_model.config.image_size
+    preprocessor = PREPROCESSOR | {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as staging:
         model.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
-        (Path(staging) / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n")
+        (Path(staging) / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
         for file in Path(staging).iterdir():
             file.chmod(0o644)
             file.replace(folder / file.name)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 from transformers import AutoTokenizer, CLIPModel
 
+from dpl.utils.statistics import mean_interval
 from pretraining import captions as c
 from pretraining import render
 from pretraining.model import TINY, normalise
@@ -86,12 +86,6 @@ def linear_probe(features: np.ndarray, labels: np.ndarray, seed: int, shots: int
     return float((fitted.predict(features[test]) == labels[test]).mean())
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half the t-based 95 % confidence interval."""
-    spread = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1) if len(values) > 1 else 0.0
-    return float(np.mean(values)), float(spread)
-
-
 def quick_scores(model: CLIPModel, tokenizer, count: int = 400) -> dict[str, float]:
     """Cheap scores for the training log: few renderings a task, all real digits, one probe."""
     scores = {}
@@ -116,14 +110,16 @@ def scores(model: CLIPModel, tokenizer, seeds: int, count: int) -> dict[str, dic
             images, labels = draw_task(task, 1000 + seed, count, "held_out other" if row in other else "held_out")
             _, _, template, names, _ = TASKS[task]
             values.append((zero_shot(model, tokenizer, images, template, names) == labels).float().mean().item())
-        table[row] = dict(zip(("accuracy", "interval"), interval(values), strict=True)) | {"images": seeds * count}
+        accuracy = mean_interval(values)
+        table[row] = {"accuracy": accuracy.mean, "interval": accuracy.half or 0.0, "images": seeds * count}
     images, labels = real_digits()
     _, _, template, names, _ = TASKS["digits"]
     guess = zero_shot(model, tokenizer, images, template, names).numpy()
     table["UCI digits"] = {"accuracy": float((guess == labels).mean()), "interval": 0.0, "images": len(labels)}
     features = image_features(model, images).numpy()
-    mean, half = interval([linear_probe(features, labels, seed) for seed in (1, 2, 3)])
-    table["UCI digits, linear probe, 16 shots"] = {"accuracy": mean, "interval": half, "images": len(labels) - 160}
+    probed = mean_interval([linear_probe(features, labels, seed) for seed in (1, 2, 3)])
+    measured = {"accuracy": probed.mean, "interval": probed.half or 0.0, "images": len(labels) - 160}
+    table["UCI digits, linear probe, 16 shots"] = measured
     return table
 
 

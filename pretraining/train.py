@@ -20,7 +20,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -60,7 +60,7 @@ def step_loss(model: CLIPModel, tokenizer: CLIPTokenizer, seed: int, step: int, 
     return contrastive_loss(logits * model.logit_scale.exp(), positive)
 
 
-def build_optimizers(model: CLIPModel, lr: float, matrix_lr: float, weight_decay: float) -> list[Optimizer]:
+def build_optimizers(model: nn.Module, lr: float, matrix_lr: float, weight_decay: float) -> list[Optimizer]:
     """Muon (Jordan 2024, kellerjordan.github.io/posts/muon) for the layers' matrices; AdamW for the rest, not decayed."""
     matrices = [p for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2]
     taken = {id(p) for p in matrices}
@@ -69,7 +69,7 @@ def build_optimizers(model: CLIPModel, lr: float, matrix_lr: float, weight_decay
     return [muon, torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0, fused=True)]
 
 
-def save_state(path: Path, model: CLIPModel, optimizers: list[Optimizer], step: int, seen: int) -> None:
+def save_state(path: Path, model: nn.Module, optimizers: list[Optimizer], step: int, seen: int) -> None:
     """Weights and the optimisers' moments in one file, step and samples in its header; written aside, then renamed."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for which, optimizer in enumerate(optimizers):
@@ -80,7 +80,7 @@ def save_state(path: Path, model: CLIPModel, optimizers: list[Optimizer], step: 
     aside.replace(path)
 
 
-def load_state(path: Path, model: CLIPModel, optimizers: list[Optimizer]) -> tuple[int, int]:
+def load_state(path: Path, model: nn.Module, optimizers: list[Optimizer]) -> tuple[int, int]:
     """Restore what save_state wrote; returns step and samples seen."""
     from safetensors import safe_open
 
@@ -98,7 +98,7 @@ def load_state(path: Path, model: CLIPModel, optimizers: list[Optimizer]) -> tup
     return progress["step"], progress["seen"]
 
 
-def average_gradients(model: CLIPModel, world: int) -> None:
+def average_gradients(model: nn.Module, world: int) -> None:
     """Average the gradients over the processes, in one exchange."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -107,8 +107,8 @@ def average_gradients(model: CLIPModel, world: int) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def update(model: CLIPModel, optimizers: list[Optimizer], loss: Tensor, world: int) -> None:
-    """One step of every optimiser on the gradients of all processes."""
+def update(model: nn.Module, scale: Tensor, optimizers: list[Optimizer], loss: Tensor, world: int) -> None:
+    """One step of every optimiser on the gradients of all processes; `scale` is the model's logarithm of the logits' scale."""
     loss.backward()
     if world > 1:
         average_gradients(model, world)
@@ -117,7 +117,7 @@ def update(model: CLIPModel, optimizers: list[Optimizer], loss: Tensor, world: i
         optimizer.step()
     model.zero_grad()
     with torch.no_grad():
-        model.logit_scale.clamp_(max=math.log(100))  # as in CLIP
+        scale.clamp_(max=math.log(100))  # as in CLIP
 
 
 def record(args: argparse.Namespace, model: CLIPModel, tokenizer: CLIPTokenizer, entry: dict[str, float], score: bool) -> None:
@@ -148,7 +148,7 @@ def train(args: argparse.Namespace, rank: int = 0, world: int = 1) -> CLIPModel:
         for optimizer, peak in zip(optimizers, (args.matrix_lr, args.lr), strict=True):
             optimizer.param_groups[0]["lr"] = peak * factor
         loss = step_loss(model, tokenizer, args.seed, step * world + rank, args.batch // world)
-        update(model, optimizers, loss, world)
+        update(model, model.logit_scale, optimizers, loss, world)
         step, seen = step + 1, seen + args.batch
         if rank > 0:  # scores, logs and files are the first process's affair; the others wait at the next exchange
             continue

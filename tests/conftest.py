@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -27,8 +28,13 @@ def shaped_modules() -> list[str]:
     return [".".join(("dpl", *file.relative_to(root).with_suffix("").parts)) for file in files]
 
 
+pytest_plugins = ["tests.reports.run_fixtures", "tests.explain.trained_fixture"]
 install_import_hook(shaped_modules(), "tests.typechecker.typechecker")  # before anything imports dpl
 torch.set_num_threads(1)  # the tensors are tiny: more threads only wait for each other
+# `make test` tries the same few examples every time, `make test-all` many new ones. A machine's load is no deadline.
+hypothesis.settings.register_profile("fast", max_examples=25, derandomize=True, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=100, deadline=None)
+hypothesis.settings.load_profile("fast")
 # A shell that starts the tests in the background ignores Ctrl-C for them, and so for the processes that they interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

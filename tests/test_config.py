@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpl.arguments import parse_run
+from dpl.cli.arguments import parse_run
 from dpl.config import (
     PRESETS,
     FitRun,
@@ -18,8 +18,8 @@ from dpl.config import (
     from_dict,
     preset,
 )
-from dpl.errors import DplError
 from dpl.methods.coop import CoOpRun
+from dpl.utils.errors import DplError
 
 
 @pytest.mark.parametrize("kind", [FitRun, SearchRun, TrainRun])
@@ -44,13 +44,12 @@ def test_settings_come_back_from_json_as_they_were():
         ({"prompt_std": -1.0}, "--prompt-std -1.0"),
         ({"train": TrainConfig(batch_size=0)}, "--train.batch-size 0"),
         ({"train": TrainConfig(distill=-0.1)}, "--train.distill -0.1"),
-        ({"train": TrainConfig(gates=(1.0, 1.5))}, "--train.gates.1 1.5"),
-        ({"train": TrainConfig(gates=())}, "--train.gates"),
+        ({"train": TrainConfig(prompt_scales=(1.0, 1.5))}, "--train.prompt-scales.1 1.5"),
+        ({"train": TrainConfig(prompt_scales=())}, "--train.prompt-scales"),
         ({"search": SearchConfig(budget=-1)}, "--search.budget -1"),
         ({"search": SearchConfig(alpha_lr=0)}, "--search.alpha-lr 0"),
         ({"search": SearchConfig(patience=-1)}, "--search.patience -1"),
         ({"search": SearchConfig(options=(1, 2))}, "options 1 2"),
-        ({"template": ("{} and {}",)}, "--template"),
         ({"train": TrainConfig(aggregate=(0.5,))}, "--train.aggregate: takes two numbers"),
         ({"train": TrainConfig(aggregate=(0.5, 2.0))}, "--train.aggregate"),
     ],
@@ -93,6 +92,16 @@ def test_a_method_brings_its_own_settings_and_its_own_published_ones():
 def test_methods_and_presets_that_are_none_are_named(kind: str, words: list[str], message: str):
     with pytest.raises(DplError, match=message):
         parse_run(kind, words)
+
+
+def test_the_former_name_of_a_setting_is_read_on_the_command_line_and_in_earlier_runs():
+    for words, scales in ((["--train.gates", "1", "0"], (1.0, 0.0)), (["--train.gates=0.5"], (0.5,))):
+        run = parse_run("fit", ["digits", *words])
+        assert isinstance(run, FitRun) and run.train.prompt_scales == scales
+    settings = asdict(FitRun("digits"))
+    settings["train"]["gates"] = [1.0, 0.25]
+    del settings["train"]["prompt_scales"]
+    assert from_dict(FitRun, settings) == FitRun("digits", train=TrainConfig(prompt_scales=(1.0, 0.25)))
 
 
 def test_a_budget_is_tokens_per_layer_and_zero_is_none():

@@ -1,14 +1,16 @@
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dpl import Backbone, DplError, PromptLayout, load_backbone, load_task
+from dpl import Backbone, DplError, PromptLayout, evaluate, load_backbone, load_task
 from dpl.classifier import Classifier, ZeroShot
-from dpl.data.transforms import decode
-from dpl.evaluate import Evaluation, evaluate_classifier, evaluate_side_by_side, predict
+from dpl.data.pixels.decode import read_image
+from dpl.data.pixels.transforms import decode
+from dpl.evaluate import BATCH_SIZE, Evaluation, evaluate_classifier, evaluate_side_by_side, images_at_once, predict
 
 NAMES = ("a", "b", "c")
 
@@ -40,7 +42,7 @@ def model(checkpoint: Path, images: Path) -> Classifier:
 
 def test_evaluation_agrees_with_plain_logits(model: Classifier, images: Path):
     items = load_task(str(images)).test
-    logits = model(decode(items, model.backbone.image_size))
+    logits = model(decode(items, model.backbone.preprocessing))
     result = evaluate_classifier(model, items)
     assert result.predictions.tolist() == logits.argmax(dim=1).tolist()
     assert result.labels.tolist() == [item.label for item in items]
@@ -117,3 +119,28 @@ def test_the_ensemble_is_the_mean_of_unit_text_features(model: Classifier):
 
 def test_the_state_dict_holds_the_prompts_only(model: Classifier):
     assert sorted(model.state_dict()) == [f"{branch}.layers.{layer}.prompts" for branch in ("image", "text") for layer in (0, 1)]
+
+
+def test_large_backbones_take_fewer_images_at_once(model: Classifier, images: Path, monkeypatch: pytest.MonkeyPatch):
+    items, vision = load_task(str(images)).test, cast(Any, model.backbone.clip.vision_model.config)
+    whole = evaluate_classifier(model, items)
+    assert images_at_once(model.backbone) == BATCH_SIZE
+    tokens = (vision.image_size // vision.patch_size) ** 2 + 1
+    monkeypatch.setattr(evaluate, "ACTIVATIONS", 2 * (2 * 4 * tokens * vision.intermediate_size))
+    calls: list[int] = []
+    counted = Backbone.image_features
+    monkeypatch.setattr(Backbone, "image_features", lambda self, pixels: calls.append(len(pixels)) or counted(self, pixels))
+    parts = evaluate_classifier(model, items)
+    assert images_at_once(model.backbone) == 2 and max(calls) == 2 and sum(calls) == len(items) > 2
+    assert parts.predictions.tolist() == whole.predictions.tolist()
+    assert parts.confidences == pytest.approx(whole.confidences, rel=1e-5)
+    monkeypatch.setattr(evaluate, "ACTIVATIONS", 1)
+    assert images_at_once(model.backbone) == 1
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16", "CMYK", "1"])
+def test_images_of_any_mode_are_predicted_as_their_files_are(model: Classifier, tmp_path: Path, mode: str):
+    image = Image.fromarray(np.arange(400, dtype=np.uint8).reshape(20, 20))
+    image = Image.fromarray(np.arange(400, dtype=np.uint16).reshape(20, 20) * 150) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "image.tiff")
+    assert predict(model, [image]) == predict(model, [read_image(tmp_path / "image.tiff")])

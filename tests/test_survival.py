@@ -14,9 +14,12 @@ from pathlib import Path
 import pytest
 
 from dpl import DplError, FitRun, SearchConfig, TrainConfig, fit
+from dpl.cli.main import main
 from dpl.pipeline import resume
+from tests.cases import quick_and_slow
 
-RESULTS = ("class_features.safetensors", "explanation.json", "explanation.safetensors", "layout.json", "prompts.safetensors")
+RESULTS = ("class_features.safetensors", "explanation.json", "explanation.safetensors", "head.safetensors", "layout.json")
+RESULTS = (*RESULTS, "prompts.safetensors")
 
 
 class Killed(BaseException):
@@ -49,7 +52,7 @@ def uninterrupted(images: Path, checkpoint: Path, tmp_path_factory: pytest.TempP
     return _outcome(fit(_settings(images, checkpoint, tmp_path_factory.mktemp("runs") / "whole")))
 
 
-@pytest.mark.parametrize("stop_after", range(1, 9))
+@pytest.mark.parametrize("stop_after", quick_and_slow([2, 4, 7], [1, 3, 5, 6, 8]))
 def test_a_run_stopped_after_any_step_ends_the_same(images, checkpoint, tmp_path, uninterrupted, stop_after: int):
     steps = iter(range(1, 99))
 
@@ -62,8 +65,9 @@ def test_a_run_stopped_after_any_step_ends_the_same(images, checkpoint, tmp_path
     assert _outcome(resume(tmp_path / "run")) == uninterrupted
 
 
-@pytest.mark.parametrize("stop_after", [2, 4, 5])
-@pytest.mark.parametrize("inherit", [True, False])
+@pytest.mark.parametrize(
+    ("stop_after", "inherit"), quick_and_slow([(4, True)], [(2, True), (5, True), (2, False), (4, False), (5, False)])
+)
 def test_a_run_of_the_papers_search_ends_the_same_too(images, checkpoint, tmp_path, stop_after: int, inherit: bool):
     steps = iter(range(1, 99))
 
@@ -79,7 +83,7 @@ def test_a_run_of_the_papers_search_ends_the_same_too(images, checkpoint, tmp_pa
     assert _outcome(resume(tmp_path / "run")) == whole
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 3, 5, 7, 8, 9, 11, 13, 14, 15, 16, 25, 26, 27, 28])
+@pytest.mark.parametrize("stop_after", quick_and_slow([1, 7, 15, 26], [2, 3, 5, 8, 9, 11, 13, 14, 16, 25, 27, 28]))
 def test_a_run_stopped_at_any_write_ends_the_same(images, checkpoint, tmp_path, uninterrupted, monkeypatch, stop_after: int):
     writes = iter(range(1, 99))
     replace = Path.replace
@@ -118,7 +122,7 @@ def test_a_run_goes_on_in_the_precision_that_auto_meant_when_it_began(images, ch
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("dpl.backbones.loading._is_faster_in_bf16", lambda _: True)
+        patch.setattr("dpl.backbones.devices._is_faster_in_bf16", lambda *_: True)
         whole = _outcome(fit(_settings(images, checkpoint, tmp_path / "whole")))
         with pytest.raises(Killed):
             fit(_settings(images, checkpoint, tmp_path / "run"), on_step=stop)
@@ -143,19 +147,19 @@ def _command(*words: str | Path) -> subprocess.Popen:
 
 
 def _fit_words(images: Path, checkpoint: Path, out: Path) -> list[str | Path]:
-    sizes = ["--shots", "4", "--search.epochs", "15", "--search.patience", "0", "--train.epochs", "15"]
+    sizes = ["--shots", "4", "--search.epochs", "8", "--search.patience", "0", "--train.epochs", "8"]
     batches = ["--search.batch-size", "6", "--train.batch-size", "6", "--search.options", "0", "1", "3"]
     return ["fit", images, "--backbone", checkpoint, "--out", out, *sizes, *batches]
 
 
-def test_real_processes_killed_at_random_times_end_the_same(images: Path, checkpoint: Path, tmp_path: Path):
+@pytest.mark.parametrize("rounds", quick_and_slow([1], [4]))
+def test_real_processes_killed_at_random_times_end_the_same(images: Path, checkpoint: Path, tmp_path: Path, rounds: int):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with _command(*_fit_words(images, checkpoint, whole)) as process:
-        assert process.wait() == 0
+    assert main([*map(str, _fit_words(images, checkpoint, whole))]) == 0
     seed = int.from_bytes(os.urandom(4))
     print(f"random times from seed {seed}")
     rng, words, kills = random.Random(seed), _fit_words(images, checkpoint, killed), 0
-    for _ in range(3):
+    for _ in range(rounds):
         with _command(*words) as process:
             _wait_for_step(process, killed)
             time.sleep(rng.uniform(0, 0.4))
@@ -163,8 +167,7 @@ def test_real_processes_killed_at_random_times_end_the_same(images: Path, checkp
             kills += process.wait() == -signal.SIGKILL
         words = ["fit", "--resume", killed]
     assert kills > 0
-    with _command(*words) as process:
-        assert process.wait() == 0
+    assert main([*map(str, words)]) == 0
     assert _outcome(killed) == _outcome(whole)
 
 

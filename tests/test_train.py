@@ -16,13 +16,13 @@ from dpl import (
     train_prompts,
 )
 from dpl.classifier import Classifier, ZeroShot
-from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
+from dpl.data.pixels.batches import TrainingBatches
 from dpl.data.task import Task
 from dpl.methods import METHODS
 from dpl.methods.method import Inputs
-from dpl.optimization import learning_rate
-from dpl.stage import Stage
+from dpl.optim.optimizer import learning_rate
+from dpl.optim.stage import Stage
 from dpl.train import train
 
 Parts = tuple[Backbone, Task, FewShot]
@@ -59,7 +59,7 @@ def test_training_is_the_plain_loop_written_out(parts: Parts, distill: float):
 
 
 def test_without_distillation_there_is_no_teacher(parts: Parts, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dpl.regularization.ZeroShot", None)
+    monkeypatch.setattr("dpl.optim.regularization.ZeroShot", None)
     train_prompts(*parts, LAYOUT, CONFIG)
 
 
@@ -67,7 +67,7 @@ def test_without_distillation_there_is_no_teacher(parts: Parts, monkeypatch: pyt
 def test_a_method_that_takes_no_regularizer_refuses_it_before_it_learns(parts: Parts, name: str):
     backbone, task, shots = parts
     inputs, kind = Inputs(backbone, task, shots), METHODS[name].load()
-    model = kind(backbone, task.class_names, task.templates, kind.Design())
+    model = kind(backbone, task.class_names, task.templates, kind.Config())
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(DplError, match=f"{name} takes no regularizer"):
         train(model, inputs, TrainConfig(epochs=1, distill=1.0))
@@ -79,7 +79,7 @@ def test_without_image_prompts_student_and_teacher_share_the_image_branch(parts:
     calls: list[int] = []
     counted = Backbone.image_features
     monkeypatch.setattr(Backbone, "image_features", lambda self, pixels: calls.append(len(pixels)) or counted(self, pixels))
-    config = TrainConfig(epochs=1, batch_size=8, distill=1.0, gates=(1.0,))
+    config = TrainConfig(epochs=1, batch_size=8, distill=1.0, prompt_scales=(1.0,))
     train_prompts(backbone, task, shots, PromptLayout((0, 0), (0, 3)), config)
     assert sum(calls) == len(shots.train)
 
@@ -105,6 +105,7 @@ def test_history_has_a_record_per_epoch(parts: Parts):
     assert [record["lr"] for record in stage.history] == [learning_rate(CONFIG, epoch) for epoch in (0, 1)]
 
 
+@pytest.mark.slow
 def test_a_few_epochs_on_the_embedded_backbone_beat_zero_shot_on_real_digits():
     backbone, task = load_backbone("tiny"), load_task("digits")
     layout = PromptLayout.uniform(4, backbone.image.depth, backbone.text.depth)

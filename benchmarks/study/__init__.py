@@ -23,10 +23,10 @@ import torch.nn.functional as F
 import dpl
 from benchmarks.study.arms import ARMS, FEW_SHOTS, SHOTS, Found, Outcome, Trial, train
 from benchmarks.study.records import RESULTS, Cell, append, missing, read_records
-from dpl.data.synthetic import TASKS
+from dpl.data.pixels.transforms import decode
+from dpl.data.sources.synthetic import TASKS
 from dpl.data.task import Task
-from dpl.data.transforms import decode
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 @dataclass(frozen=True)
@@ -125,24 +125,24 @@ def run(group: Sequence[Cell], precision: str, results: Path = RESULTS) -> list[
 def _record(cell: Cell, trial: Trial, outcome: Outcome, together: int) -> dict[str, Any]:
     model, val = outcome.model, trial.shots.val
     with torch.no_grad():
-        logits = model(decode(val, trial.backbone.image_size)).cpu()
+        logits = model(decode(val, trial.backbone.preprocessing)).cpu()
     labels = torch.tensor([item.label for item in val])
-    gate, accuracy = model.gate, dpl.evaluate_classifier(model, trial.task.test).accuracy
-    ungated = accuracy
-    if gate != 1:
-        model.gate = 1.0
-        ungated = dpl.evaluate_classifier(model, trial.task.test).accuracy
+    scale, accuracy = model.prompt_scale, dpl.evaluate_classifier(model, trial.task.test).accuracy
+    unscaled = accuracy
+    if scale != 1:
+        model.prompt_scale = 1.0
+        unscaled = dpl.evaluate_classifier(model, trial.task.test).accuracy
     return {
         "task": cell.task,
         "shots": cell.shots,
         "seed": cell.seed,
         "arm": cell.arm,
         "accuracy": round(accuracy, 5),
-        "gate": gate,
-        "ungated_accuracy": round(ungated, 5),
+        "prompt_scale": scale,
+        "unscaled_accuracy": round(unscaled, 5),
         "validation_loss": round(F.cross_entropy(logits, labels).item(), 5),
         "validation_accuracy": round((logits.argmax(dim=-1) == labels).float().mean().item(), 5),
-        "layout": {"image": model.layout.image, "text": model.layout.text},
+        "layout": model.layout.to_dict(),
         "steps": outcome.steps,
         "images": outcome.images,
         "seconds": {"search": round(outcome.search_seconds, 2), "train": round(outcome.train_seconds, 2)},

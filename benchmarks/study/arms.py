@@ -19,14 +19,15 @@ import dpl
 from benchmarks.study.records import RESULTS, read_records
 from benchmarks.study.released import CONFIG, search_as_released
 from benchmarks.study.stack import train_stacked
-from dpl.data.catalog.lazy import by_class
 from dpl.data.fewshot import FewShot
+from dpl.data.lazy_items import by_class
 from dpl.data.task import Task
-from dpl.errors import DplError
-from dpl.methods.dpl import Dpl, DplDesign
+from dpl.methods.dpl import Dpl, DplConfig
+from dpl.methods.method import Inputs
 from dpl.search import MakeMethod, SearchResult
-from dpl.search.method import Validation
+from dpl.search.base import Validation
 from dpl.search.mixture import MixtureSearch
+from dpl.utils.errors import DplError
 
 Depths = tuple[int, int]  # layers of the image and of the text branch
 
@@ -92,8 +93,9 @@ def train(trials: Sequence[Trial], found: Sequence[Found]) -> list[Outcome]:
         draws = [(trials[index].shots, trials[index].seed) for index in chosen]
         train_stacked([models[index] for index in chosen], trials[0].task, draws, config)
         for index in chosen:
-            models[index].gates = config.gates
-            models[index].conclude(trials[index].shots)
+            models[index].prompt_scales = config.prompt_scales
+            trial = trials[index]
+            models[index].on_train_end(Inputs(trial.backbone, trial.task, trial.shots))
         seconds = (time.perf_counter() - begun) / len(chosen)
         for index in chosen:
             outcomes[index] = _outcome(trials[index], found[index], models[index], config, seconds)
@@ -101,7 +103,7 @@ def train(trials: Sequence[Trial], found: Sequence[Found]) -> list[Outcome]:
 
 
 def _model(trial: Trial, found: Found) -> Dpl:
-    design = DplDesign(found.layout)
+    design = DplConfig(found.layout)
     model = Dpl(trial.backbone, trial.task.class_names, trial.task.templates, design, trial.seed)
     if found.prompts is not None:
         model.load_state_dict(found.prompts)

@@ -2,7 +2,8 @@
 
 import math
 
-from benchmarks.study.statistics import FULL, Estimate, Interval
+from benchmarks.study.statistics import FULL, Estimate
+from dpl.utils.statistics import Interval
 
 
 def number(value: float, digits: int = 1, sign: bool = False) -> str:
@@ -13,7 +14,7 @@ def number(value: float, digits: int = 1, sign: bool = False) -> str:
 def spread(one: Interval, digits: int = 1, sign: bool = False) -> str:
     """Mean ± half width; the mean alone if it is of one value."""
     mean = number(one.mean, digits, sign)
-    return mean if math.isnan(one.half) else f"{mean} ± {number(one.half, digits)}"
+    return mean if one.half is None else f"{mean} ± {number(one.half, digits)}"
 
 
 def both(one: Estimate, digits: int = 1, sign: bool = False) -> list[str]:

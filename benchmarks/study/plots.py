@@ -215,7 +215,7 @@ def _panel(one: Axes, task: str, arms: Sequence[str], levels: dict[int, dict[str
             continue
         shift = 0.05 * (index - (len(arms) - 1) / 2)  # so that intervals do not hide each other
         x, y, half = zip(*((place + shift, level.mean, level.half) for place, level in points), strict=True)
-        one.errorbar(x, y, half, color=COLOURS[arm], marker="o", markersize=3.5, linewidth=1.3, elinewidth=1)
+        one.errorbar(x, y, np.array(half, float), color=COLOURS[arm], marker="o", markersize=3.5, linewidth=1.3, elinewidth=1)
     one.set_xticks(range(len(counts)), list(map(str, counts)))
     one.set_xlim(-0.3, len(counts) - 0.7)
 
@@ -245,7 +245,7 @@ def budgets(records: Records) -> Figure:
         x = [level(records, arm, measure="tokens").over_tasks.mean + shift for arm in arms]
         y = [level(records, arm).over_seeds for arm in arms]
         means, halves, size = [own.mean for own in y], [own.half for own in y], 7 if name == OURS else 4
-        one.errorbar(x, means, halves, color=colour, marker="o", markersize=size)
+        one.errorbar(x, means, np.array(halves, float), color=colour, marker="o", markersize=size)
         counts += x
     if not counts:
         raise MissingArms(f"no record at {FULL} shots of {', '.join(lines)}")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from benchmarks.study.statistics import Record
 
@@ -27,9 +27,11 @@ def read_records(folder: Path = RESULTS) -> list[Record]:
     for file in sorted(folder.glob("*.jsonl")):
         for line in file.read_text().splitlines():
             try:
-                record = cast(Record, json.loads(line))
+                record = json.loads(line)
             except ValueError:
                 continue
+            if "gate" in record:  # the name of the prompt scale in earlier records
+                record["prompt_scale"], record["unscaled_accuracy"] = record.pop("gate"), record.pop("ungated_accuracy")
             records[cell_of(record)] = record
     return sorted(records.values(), key=lambda record: (record["task"], record["shots"], record["seed"], record["arm"]))
 

@@ -1,4 +1,4 @@
-"""The paper's search as its authors released it, for comparison: with the defects that method.md lists.
+"""The paper's search as its authors released it, for comparison: with the defects that docs/method.md lists.
 
 Prompts of the search start at N(0, 1) in the image branch and at U(0, 1) in the text branch, whatever the training starts from;
 the alphas are fitted on one validation batch for ever, the first in the order of the classes; the layout is trained from fresh
@@ -15,10 +15,10 @@ from benchmarks.study.stack import Stack, StackedMixture, Streams, mean_losses
 from dpl.classifier import Classifier
 from dpl.config import SearchConfig, SearchRun, preset
 from dpl.data.fewshot import FewShot
+from dpl.data.pixels.transforms import decode
 from dpl.data.task import Task
-from dpl.data.transforms import decode
-from dpl.optimization import frozen, learning_rate, make_optimizer, set_learning_rate
-from dpl.rng import generator
+from dpl.optim.optimizer import frozen, learning_rate, make_optimizer, set_learning_rate
+from dpl.utils.rng import generator
 
 RELEASED_STD = 1.0
 CONFIG: SearchConfig = preset(SearchRun, "paper", "").search
@@ -35,7 +35,7 @@ def search_as_released(task: Task, draws: Sequence[tuple[FewShot, int]], backbon
     on_alphas, on_prompts = torch.optim.Adam(alphas, lr=CONFIG.alpha_lr, betas=(0.5, 0.999)), make_optimizer(CONFIG, prompts)
     training = Streams(backbone, task, draws, CONFIG, "search")
     first = [shots.val[: CONFIG.validation_batch_size] for shots, _ in draws]
-    validation = torch.stack([decode(items, backbone.image_size) for items in first]).to(backbone.device)
+    validation = torch.stack([decode(items, backbone.preprocessing) for items in first]).to(backbone.device)
     labels = torch.tensor([[item.label for item in items] for items in first], device=backbone.device)
     of_runs = torch.arange(len(draws), device=backbone.device)
 

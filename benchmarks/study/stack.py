@@ -14,17 +14,18 @@ from torch import Tensor
 
 from dpl.backbones.branch import Attend, Layer
 from dpl.backbones.loading import Backbone
-from dpl.classifier import Classifier, sentences
+from dpl.classifier import Classifier
 from dpl.config import Optimization
-from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
+from dpl.data.pixels.batches import TrainingBatches
+from dpl.data.pixels.transforms import normalise
 from dpl.data.task import Task
-from dpl.data.transforms import normalise
-from dpl.errors import DplError
-from dpl.optimization import learning_rate, make_optimizer, parameters_of, set_learning_rate
+from dpl.data.templates import sentences
+from dpl.optim.optimizer import learning_rate, make_optimizer, parameters_of, set_learning_rate
 from dpl.prompts.modules import LayerPrompts, MixtureLayer
 from dpl.prompts.texts import Packing, pack
-from dpl.prompts.tokens import fast, fused_attention
+from dpl.prompts.visibility import fused_attention, upcast_on_cpu
+from dpl.utils.errors import DplError
 
 Member = TypeVar("Member", bound=LayerPrompts)
 
@@ -85,7 +86,7 @@ class StackedLayer(Generic[Member]):
 
 
 class StackedMixture(StackedLayer[MixtureLayer]):
-    """The same with the paper's mixture, and its alphas, (runs, options); by method.md's formula as it stands there."""
+    """The same with the paper's mixture and its alphas, (runs, options): docs/method.md's one pass, with one maximum for all."""
 
     def __init__(self, layer: Layer, members: Sequence[MixtureLayer]) -> None:
         super().__init__(layer, members)
@@ -105,7 +106,9 @@ class StackedMixture(StackedLayer[MixtureLayer]):
     ) -> Any:
         images, dtype = len(query) // len(own_key), query.dtype
         with torch.autocast(query.device.type, enabled=False):
-            query, key, value, own_key, own_value = (fast(part) for part in (query * scale, key, value, own_key, own_value))
+            query, key, value, own_key, own_value = (
+                upcast_on_cpu(part) for part in (query * scale, key, value, own_key, own_value)
+            )
             own_key, own_value = (part.repeat_interleave(images, dim=0) for part in (own_key, own_value))
             scores = torch.cat([query @ key.mT + mask, query @ own_key.mT], dim=-1)
             tokens, prompts = (scores - scores.detach().amax(dim=-1, keepdim=True)).exp().split([key.shape[2], self.rows], dim=-1)
@@ -126,7 +129,7 @@ class Stack:
             [kind(layer, [getattr(model, name).layers[index] for model in models]) for index, layer in enumerate(branch.layers)]
             for name, branch in (("image", first.backbone.image), ("text", first.backbone.text))
         )
-        scale = fast(first.backbone.clip.logit_scale)
+        scale = upcast_on_cpu(first.backbone.clip.logit_scale)
         self._every, tokens = scale.new_zeros(1, 1), len(self._packing.ids)
         self._causal = scale.new_zeros(tokens, tokens).masked_fill(~_sees(self._packing).to(scale.device), float("-inf"))
 
@@ -148,7 +151,7 @@ class Stack:
     def _image_features(self, pixels: Tensor, streams: Tensor) -> Tensor:
         backbone, model = self._backbone, self._backbone.clip.vision_model
         with backbone.autocast():
-            hidden = model.pre_layrnorm(model.embeddings(normalise(pixels.flatten(0, 1), backbone.mean, backbone.std)))
+            hidden = model.pre_layrnorm(model.embeddings(normalise(pixels.flatten(0, 1), backbone.preprocessing)))
             hidden, cls = hidden.unflatten(0, pixels.shape[:2]), streams.new_zeros(1)
             pooled = model.post_layernorm(self._read(self._image, hidden, streams, cls, self._every)[:, :, 0])
         return _projected(backbone.clip.visual_projection, pooled)

@@ -6,11 +6,13 @@ pairs that lack one of the arms that are compared.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TypedDict
 
 import numpy as np
-from jaxtyping import Bool, Float
-from scipy.stats import rankdata, t
+from jaxtyping import Float
+
+from dpl.utils.statistics import Agreement, Interval, agreement, mean_interval
 
 
 class Record(TypedDict):
@@ -21,7 +23,7 @@ class Record(TypedDict):
     seed: int
     arm: str
     accuracy: float  # 0-1, on the test split
-    ungated_accuracy: float  # the same with every prompt as trained
+    unscaled_accuracy: float  # the same with every prompt as trained
     validation_loss: float
     validation_accuracy: float
     layout: Mapping[str, Sequence[int]]  # tokens of every layer: "image", "text"
@@ -42,8 +44,8 @@ FULL = 16  # shots at which every arm is run
 
 MEASURES: dict[str, Callable[[Record], float]] = {
     "accuracy": lambda record: 100 * record["accuracy"],
-    "ungated_accuracy": lambda record: 100 * record["ungated_accuracy"],
-    "gate": lambda record: 100 * (record["accuracy"] - record["ungated_accuracy"]),
+    "unscaled_accuracy": lambda record: 100 * record["unscaled_accuracy"],
+    "prompt_scale": lambda record: 100 * (record["accuracy"] - record["unscaled_accuracy"]),
     "validation_loss": lambda record: record["validation_loss"],
     "tokens": lambda record: float(rows_of(record).sum()),
     "steps": lambda record: record["steps"],
@@ -54,28 +56,6 @@ MEASURES: dict[str, Callable[[Record], float]] = {
 
 class MissingArms(Exception):
     """There are no records yet for what was asked; the message names what is missing."""
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean of `count` values and the half width of its t-based 95 % interval (NaN for fewer than two)."""
-
-    mean: float
-    half: float
-    count: int
-
-    @property
-    def low(self) -> float:
-        """The lower end."""
-        return self.mean - self.half
-
-
-def interval(values: Sequence[float] | Float[np.ndarray, "values"]) -> Interval:
-    """Of the mean of independent values; NaN means none."""
-    count = len(values)
-    mean = float(np.mean(values)) if count else np.nan
-    half = t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5 if count > 1 else np.nan
-    return Interval(mean, float(half), count)
 
 
 @dataclass(frozen=True)
@@ -101,11 +81,11 @@ def estimate(tasks: Sequence[str], values: Float[np.ndarray, "tasks seeds"]) -> 
     kept = {task: row for task, row in zip(tasks, values, strict=True) if not np.isnan(row).all()}
     if not kept:
         raise MissingArms("too few seeds")
-    by_task = {task: interval(row[~np.isnan(row)]) for task, row in kept.items()}
+    by_task = {task: mean_interval(row[~np.isnan(row)]) for task, row in kept.items()}
     rows = np.stack(list(kept.values()))
     shared = rows[:, ~np.isnan(rows).any(axis=0)]
-    over_tasks = interval([one.mean for one in by_task.values()])
-    return Estimate(by_task, interval(shared.mean(axis=0)), over_tasks, int((~np.isnan(rows)).sum()))
+    over_tasks = mean_interval([one.mean for one in by_task.values()])
+    return Estimate(by_task, mean_interval(shared.mean(axis=0)), over_tasks, int((~np.isnan(rows)).sum()))
 
 
 @dataclass(frozen=True)
@@ -302,15 +282,6 @@ def variances(records: Records) -> dict[str, Variance]:
     return parts
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Mean over pairs of layouts; a row is one layer of one branch."""
-
-    equal: float  # share (0-1) of rows of equal length
-    distance: float  # tokens per row
-    correlation: float  # Spearman's, of the pairs in which neither layout is constant; NaN if there is none
-
-
 def rows_of(record: Record) -> Float[np.ndarray, "rows"]:
     """Tokens of every layer: the image branch, then the text branch."""
     return np.array([*record["layout"]["image"], *record["layout"]["text"]], dtype=float)
@@ -325,20 +296,6 @@ def layouts_of(records: Records, arm: str = OURS, shots: int = FULL) -> dict[str
     return {task: np.stack([rows for (other, _), rows in sorted(found.items()) if other == task]) for task in tasks}
 
 
-def agreement(layouts: Float[np.ndarray, "layouts rows"], pairs: Bool[np.ndarray, "layouts layouts"] | None = None) -> Agreement:
-    """Of the chosen pairs, else of all. Lengths that are means count as equal if they round to the same."""
-    first, second = np.nonzero(np.triu(np.ones((len(layouts),) * 2, bool) if pairs is None else pairs, 1))
-    equal = (np.rint(layouts[first]) == np.rint(layouts[second])).mean()
-    distance = np.abs(layouts[first] - layouts[second]).mean()
-    ranks = rankdata(layouts, axis=1)
-    spread = ranks - ranks.mean(axis=1, keepdims=True)
-    norms = np.sqrt((spread**2).sum(axis=1))
-    defined = (norms[first] > 0) & (norms[second] > 0)
-    a, b = first[defined], second[defined]
-    correlation = ((spread[a] * spread[b]).sum(axis=1) / (norms[a] * norms[b])).mean() if defined.any() else np.nan
-    return Agreement(float(equal), float(distance), float(correlation))
-
-
 def agreement_within(layouts: Mapping[str, Float[np.ndarray, "seeds rows"]]) -> dict[str, Agreement]:
     """Between the seeds of each task that has at least two."""
     return {task: agreement(rows) for task, rows in layouts.items() if len(rows) > 1}
@@ -347,4 +304,5 @@ def agreement_within(layouts: Mapping[str, Float[np.ndarray, "seeds rows"]]) -> 
 def agreement_between(layouts: Mapping[str, Float[np.ndarray, "seeds rows"]]) -> Agreement:
     """Between single layouts of different tasks (two at least): what `agreement_within` is to be compared with."""
     owners = np.repeat(np.arange(len(layouts)), [len(rows) for rows in layouts.values()])
-    return agreement(np.concatenate(list(layouts.values())), owners[:, None] != owners[None, :])
+    pairs = [(one, other) for one, other in combinations(range(len(owners)), 2) if owners[one] != owners[other]]
+    return agreement(np.concatenate(list(layouts.values())), pairs)

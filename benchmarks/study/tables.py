@@ -17,11 +17,9 @@ from benchmarks.study.statistics import (
     REGRETS,
     UNIFORM,
     ZERO_SHOT,
-    Agreement,
     Estimate,
     MissingArms,
     Records,
-    agreement,
     agreement_between,
     agreement_within,
     best_by_mean,
@@ -40,6 +38,7 @@ from benchmarks.study.statistics import (
 )
 from benchmarks.study.targets import DEVELOPED_ON, FEW, elsewhere, targets, targets_elsewhere
 from benchmarks.timing import markdown
+from dpl.utils.statistics import Agreement, agreement
 
 Table = Callable[[Records], str]
 
@@ -151,14 +150,14 @@ def random_layouts(records: Records) -> str:
 
 
 def _agreement_row(name: str, one: Agreement) -> list[str]:
-    return [name, f"{100 * one.equal:.0f}", number(one.distance, 2), number(one.correlation, 2)]
+    return [name, f"{100 * one.equal:.0f}", number(one.distance, 2), number(math.nan if one.rank is None else one.rank, 2)]
 
 
 def _average(agreements: Iterable[Agreement]) -> Agreement:
-    """NaN correlations are left out."""
-    columns = zip(*((one.equal, one.distance, one.correlation) for one in agreements), strict=True)
-    kept = [[value for value in column if not math.isnan(value)] for column in columns]
-    return Agreement(*(float(np.mean(values)) if values else math.nan for values in kept))
+    """Leaves out undefined correlations."""
+    equal, distance, rank = zip(*((one.equal, one.distance, one.rank) for one in agreements), strict=True)
+    known = [value for value in rank if value is not None]
+    return Agreement(float(np.mean(equal)), float(np.mean(distance)), float(np.mean(known)) if known else None)
 
 
 PAIRS: list[tuple[str, str, int]] = [
@@ -197,21 +196,21 @@ def pairs_of_arms(records: Records) -> str:
     return f"Points. Elsewhere: without {', '.join(DEVELOPED_ON)}.\n\n{markdown(header, rows)}"
 
 
-def gates(records: Records) -> str:
-    """What the gate brings: accuracy minus that of the same prompts as trained, and the worst task with it and without."""
+def prompt_scales(records: Records) -> str:
+    """The gain by the prompt scale: accuracy minus that of the prompts as trained, and the worst task with it and without."""
     rows = []
     for shots in (*FEW, FULL):
         for arm in (EQUAL_BUDGET, PAPER, OURS):
             try:
-                gain = level(records, arm, shots, "gate", beside=[ZERO_SHOT])
-                worst = [difference(records, arm, ZERO_SHOT, shots, which).worst() for which in ("accuracy", "ungated_accuracy")]
+                gain = level(records, arm, shots, "prompt_scale", beside=[ZERO_SHOT])
+                worst = [difference(records, arm, ZERO_SHOT, shots, which).worst() for which in ("accuracy", "unscaled_accuracy")]
             except MissingArms:
                 continue
             cells = [f"{spread(points, sign=True)} ({task})" for task, points in worst]
             rows.append([shots, arm, *both(gain, 2, sign=True), *cells, *extent(gain)])
     if not rows:
         raise MissingArms(f"no records of {EQUAL_BUDGET}, {PAPER} or {OURS} beside those of {ZERO_SHOT}")
-    header = ["shots", "arm", "by the gate, over seeds", "over tasks", "worst task", "without the gate", "tasks", "pairs"]
+    header = ["shots", "arm", "by the prompt scale, over seeds", "over tasks", "worst task", "without it", "tasks", "pairs"]
     return f"Points; the worst task is that of the lowest mean above zero-shot.\n\n{markdown(header, rows)}"
 
 
@@ -307,7 +306,7 @@ SECTIONS: dict[str, Table] = {
     "Pairs of arms": pairs_of_arms,
     "The layouts found": found_layouts,
     "Few shots": few_shots,
-    "The gate": gates,
+    "The prompt scale": prompt_scales,
     "Ablations": ablations,
     "Cost": costs,
 }

@@ -13,7 +13,6 @@ from benchmarks.study.statistics import (
     REGRETS,
     ZERO_SHOT,
     Estimate,
-    Interval,
     MissingArms,
     Records,
     difference,
@@ -21,6 +20,7 @@ from benchmarks.study.statistics import (
     regret,
 )
 from benchmarks.timing import markdown
+from dpl.utils.statistics import Interval
 
 FEW = (1, 4)  # shots
 DEVELOPED_ON = ("corners", "counting", "stripes", "turned", "fence", "script")

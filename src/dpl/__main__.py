@@ -2,6 +2,6 @@
 
 import sys
 
-from dpl.cli import main
+from dpl.cli.main import main
 
 sys.exit(main())

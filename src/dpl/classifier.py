@@ -1,4 +1,4 @@
-"""A classifier: a frozen backbone, prompts for both branches, and the names of the classes."""
+"""CLIP classifiers: a frozen backbone, the class names, and optionally prompts for both branches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,57 +10,113 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
-from dpl.data.transforms import normalise
-from dpl.prompts.inject import attach
+from dpl.data.pixels.transforms import normalise
+from dpl.data.templates import sentences
+from dpl.heads import Head
+from dpl.prompts.inject import is_prompted, prompted
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import BranchPrompts, FixedPrompts, PromptMixture, PrunablePrompts
 from dpl.prompts.texts import Texts
-from dpl.rng import generator
+from dpl.utils.rng import generator
 
 Prompts = TypeVar("Prompts", bound=BranchPrompts)
 
 
 class ClipClassifier(nn.Module):
-    """Logits exp(logit_scale) cos(image, text) over `class_names`, of a frozen backbone; how is the subclass's matter."""
+    """Computes logits exp(logit_scale) cos(image, text) over `class_names` with a frozen backbone, or those of a head.
+
+    Subclasses define the text embeddings, and may define the image embeddings.
+
+    Args:
+        backbone: the frozen backbone; the classifier does not register it as a submodule.
+        class_names: the names of the classes, in the order of the logits.
+    """
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str]) -> None:
         super().__init__()
         self.backbone, self.class_names = backbone, tuple(class_names)
+        self.head: Head | None = None
+        """The residual head; None: the class embeddings alone."""
 
     @property
     def image_encoder(self) -> object:
-        """What decides `image_features`: classifiers with the same one embed an image alike. The frozen backbone, or prompts."""
+        """The object that determines `image_features`: the frozen backbone, or prompts.
+
+        Classifiers with the same object compute the same embeddings of an image.
+        """
         return self.backbone
 
     def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-        """Image embeddings of unit length, of uint8 pixels of the backbone's image size."""
-        pixels = normalise(pixels.to(self.backbone.device), self.backbone.mean, self.backbone.std)
+        """Computes image embeddings of unit length.
+
+        Args:
+            pixels: (images, 3, size, size), uint8, of the backbone's image size.
+
+        Returns:
+            (images, dim).
+        """
+        pixels = normalise(pixels.to(self.backbone.device), self.backbone.preprocessing)
         return F.normalize(self.backbone.image_features(pixels))
 
     def text_features(self) -> Float[Tensor, "classes dim"]:
-        """Class embeddings of unit length."""
+        """Returns class embeddings of unit length, (classes, dim)."""
         raise NotImplementedError
 
     def logits(
         self, image_features: Float[Tensor, "images dim"], text_features: Float[Tensor, "classes dim"]
     ) -> Float[Tensor, "images classes"]:
-        """exp(logit_scale) times the cosines of unit vectors."""
+        """Computes the logits of the head, or of the class embeddings alone if there is none.
+
+        Args:
+            image_features: (images, dim), of unit length.
+            text_features: (classes, dim), of unit length.
+
+        Returns:
+            (images, classes).
+        """
+        return self.headed(self.text_logits(image_features, text_features), image_features)
+
+    def text_logits(
+        self, image_features: Float[Tensor, "images dim"], text_features: Float[Tensor, "classes dim"]
+    ) -> Float[Tensor, "images classes"]:
+        """Computes the logits without the head: exp(logit_scale) times the cosines. Arguments as for `logits`."""
         return self.backbone.clip.logit_scale.exp() * image_features @ text_features.T
 
+    def headed(
+        self, text_logits: Float[Tensor, "images classes"], image_features: Float[Tensor, "images dim"]
+    ) -> Float[Tensor, "images classes"]:
+        """Applies the head, if there is one, to the result of `text_logits`."""
+        if self.head is None:
+            return text_logits
+        return self.head.logits(text_logits, image_features, self.backbone.clip.logit_scale.exp())
+
     def forward(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images classes"]:
-        """Logits of uint8 pixels."""
+        """Computes the logits of images.
+
+        Args:
+            pixels: (images, 3, size, size), uint8, of the backbone's image size.
+
+        Returns:
+            (images, classes).
+        """
         return self.logits(self.image_features(pixels), self.text_features())
 
 
-def sentences(template: str, class_names: Sequence[str]) -> list[str]:
-    """The template with every class name in its {}."""
-    return [template.format(name) for name in class_names]
-
-
 class ZeroShot(ClipClassifier):
-    """The frozen model itself; text averaged over `templates`: normalise(mean of normalise(text)), as CLIP's own ensemble.
+    """The frozen model with text embeddings averaged over templates, computed once.
 
-    If not `normalised`, it is normalise(mean of text), as PromptSRC's.
+    Args:
+        backbone: the frozen backbone.
+        class_names: the names of the classes.
+        templates: sentences with {} for the class name, at least one.
+        normalised: true for normalise(mean of normalise(text)), as in CLIP's own ensemble; False for normalise(mean of text), as
+            in PromptSRC.
+
+    Example:
+        >>> import dpl
+        >>> model = dpl.ZeroShot(dpl.load_backbone("tiny"), ["circle", "star"], ["a photo of a {}."])
+        >>> model.text_features().shape
+        torch.Size([2, 128])
     """
 
     def __init__(self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], normalised: bool = True) -> None:
@@ -75,29 +131,43 @@ class ZeroShot(ClipClassifier):
         branch = self.backbone.text
         texts, nothing = (
             Texts(self.backbone, sentences(template, self.class_names)),
-            FixedPrompts([0] * branch.depth, branch.width),
+            FixedPrompts([0] * branch.depth, branch.width).to(self.backbone.device),
         )
-        attachment = texts.attach(nothing)
-        try:
+        with texts.prompted(nothing):
             return texts.features(nothing)
-        finally:
-            attachment.detach()
 
     @torch.no_grad()
     def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-        """Image embeddings of unit length, of uint8 pixels, without gradient."""
+        """Computes image embeddings without gradient.
+
+        Args:
+            pixels: (images, 3, size, size), uint8, of the backbone's image size.
+
+        Returns:
+            (images, dim), of unit length.
+        """
         return super().image_features(pixels)
 
     def text_features(self) -> Float[Tensor, "classes dim"]:
-        """Class embeddings of unit length, computed once."""
+        """Returns class embeddings of unit length, (classes, dim)."""
         return self._text_features
 
 
 class Classifier(ClipClassifier, Generic[Prompts]):
     """The frozen model with prompts in both branches.
 
-    Only the prompts are parameters: the state dict holds them and nothing of the backbone. Many classifiers may share one
-    backbone; each puts its prompts on for the length of its own calls, or of a `with classifier.attached()`.
+    Only the prompts are parameters; the state dict contains nothing of the backbone. Many classifiers may share one backbone, in
+    any number of threads: each call adds the prompts for its own thread only.
+
+    Args:
+        backbone: the frozen backbone.
+        class_names: the names of the classes.
+        template: a sentence with {} for the class name.
+        image: the prompts of the image branch, which move to the backbone's device.
+        text: the prompts of the text branch, which move to the backbone's device.
+
+    Raises:
+        DplError: a sentence is too long for the backbone.
     """
 
     def __init__(
@@ -113,26 +183,37 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         self.image: Prompts = image.to(backbone.device)
         self.text: Prompts = text.to(backbone.device)
         self._texts = Texts(backbone, sentences(template, class_names))
-        self._is_attached = False
-        self._gate = 1.0
+        self._prompt_scale = 1.0
 
     @property
-    def gate(self) -> float:
-        """How often each prompt counts, 0-1, in place of once: 1 as trained, 0 is the frozen model."""
-        return self._gate
+    def prompt_scale(self) -> float:
+        """Multiplier of every prompt's term in the attention's softmax, 0-1: 1 is the trained model, 0 the frozen model."""
+        return self._prompt_scale
 
-    @gate.setter
-    def gate(self, gate: float) -> None:
-        self._gate = gate
+    @prompt_scale.setter
+    def prompt_scale(self, scale: float) -> None:
+        self._prompt_scale = scale
         for layer in (*self.image.layers, *self.text.layers):
-            log_gates = torch.full((len(layer.prompts),), gate, device=layer.prompts.device).log()
-            layer.log_gates = None if gate == 1 else log_gates
+            log_gates = torch.full((len(layer.prompts),), scale, device=layer.prompts.device).log()
+            layer.log_gates = None if scale == 1 else log_gates
 
     @staticmethod
     def fixed(
         backbone: Backbone, class_names: Sequence[str], template: str, layout: PromptLayout, std: float, seed: int
     ) -> "Classifier[FixedPrompts]":
-        """Fresh prompts N(0, std^2) in `layout`."""
+        """Creates a classifier with fresh prompts in `layout`.
+
+        Args:
+            backbone: the frozen backbone.
+            class_names: the names of the classes.
+            template: a sentence with {} for the class name.
+            layout: the number of prompts of every layer.
+            std: standard deviation of the initial prompts, N(0, std^2).
+            seed: seed of the initial prompts.
+
+        Raises:
+            DplError: the layout does not fit the backbone, or a sentence is too long for it.
+        """
         return Classifier(backbone, class_names, template, *fixed_prompts(backbone, layout, std, seed))
 
     @classmethod
@@ -145,7 +226,19 @@ class Classifier(ClipClassifier, Generic[Prompts]):
         std: float,
         seed: int,
     ) -> "Classifier[PromptMixture]":
-        """The mixture search's classifier: a mixture over `options` in every layer, prompts at N(0, std^2)."""
+        """Creates the classifier of the mixture search.
+
+        Args:
+            backbone: the frozen backbone.
+            class_names: the names of the classes.
+            template: a sentence with {} for the class name.
+            options: context lengths, ascending from 0, to mix in every layer.
+            std: standard deviation of the initial prompts, N(0, std^2).
+            seed: seed of the initial prompts and alphas.
+
+        Raises:
+            DplError: the options do not ascend from 0, or there are fewer than two.
+        """
         image, text = (
             PromptMixture(branch.depth, options, branch.width, std, generator(seed, "mixture", branch.name))
             for branch in (backbone.image, backbone.text)
@@ -156,7 +249,16 @@ class Classifier(ClipClassifier, Generic[Prompts]):
     def prunable(
         cls, backbone: Backbone, class_names: Sequence[str], template: str, rows: int, std: float, seed: int
     ) -> "Classifier[PrunablePrompts]":
-        """The pruning search's classifier: `rows` prompts in every layer, at N(0, std^2)."""
+        """Creates the classifier of the pruning search.
+
+        Args:
+            backbone: the frozen backbone.
+            class_names: the names of the classes.
+            template: a sentence with {} for the class name.
+            rows: number of prompts in every layer.
+            std: standard deviation of the initial prompts, N(0, std^2).
+            seed: seed of the initial prompts.
+        """
         image, text = (
             PrunablePrompts(branch.depth, rows, branch.width, std, generator(seed, "prunable", branch.name))
             for branch in (backbone.image, backbone.text)
@@ -165,43 +267,58 @@ class Classifier(ClipClassifier, Generic[Prompts]):
 
     @property
     def image_encoder(self) -> object:
-        """The image prompts, or the frozen backbone where there are none."""
+        """The image prompts, or the frozen backbone if the layout has none."""
         return self.image if any(self.layout.image) else self.backbone
 
     @property
     def layout(self) -> PromptLayout:
-        """How many prompt rows each layer has."""
+        """The number of prompts in each layer."""
         image, text = ([layer.prompts.shape[0] for layer in prompts.layers] for prompts in (self.image, self.text))
         return PromptLayout(tuple(image), tuple(text))
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Inside, the backbone's branches carry this classifier's prompts; gradient checkpointing needs it around backward."""
-        if self._is_attached:
-            yield
-            return
+        """Context manager: the backbone's branches have this classifier's prompts inside, for the running thread.
+
+        With gradient checkpointing, the backward pass must run inside as well.
+        """
         with ExitStack() as stack:
-            stack.callback(attach(self.backbone.image, self.image).detach)
-            stack.callback(self._texts.attach(self.text).detach)
-            self._is_attached = True
-            try:
-                yield
-            finally:
-                self._is_attached = False
+            if not is_prompted(self.backbone.image, self.image):
+                stack.enter_context(prompted(self.backbone.image, self.image))
+            if not is_prompted(self.backbone.text, self.text):
+                stack.enter_context(self._texts.prompted(self.text))
+            yield
 
     def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-        """Image embeddings of unit length, of uint8 pixels, with the image prompts."""
+        """Computes image embeddings with the image prompts.
+
+        Args:
+            pixels: (images, 3, size, size), uint8, of the backbone's image size.
+
+        Returns:
+            (images, dim), of unit length.
+        """
         with self.attached():
             return super().image_features(pixels)
 
     def text_features(self) -> Float[Tensor, "classes dim"]:
-        """Class embeddings of unit length, with the text prompts."""
+        """Computes class embeddings of unit length, (classes, dim), with the text prompts."""
         with self.attached():
             return F.normalize(self._texts.features(self.text))
 
 
 def fixed_prompts(backbone: Backbone, layout: PromptLayout, std: float, seed: int) -> tuple[FixedPrompts, FixedPrompts]:
-    """Fresh prompts N(0, std^2) for the image and for the text branch."""
+    """Creates fresh prompts in a layout.
+
+    Args:
+        backbone: the frozen backbone.
+        layout: the number of prompts of every layer.
+        std: standard deviation of the initial prompts, N(0, std^2).
+        seed: seed of the initial prompts.
+
+    Returns:
+        The prompts of the image and of the text branch, on the CPU.
+    """
     image, text = (
         FixedPrompts(lengths, branch.width, std, generator(seed, "prompts", branch.name))
         for branch, lengths in ((backbone.image, layout.image), (backbone.text, layout.text))

@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses whose field docstrings are the command line's help."""
+"""The settings of runs: frozen dataclasses, whose field docstrings are the command line's help."""
 
 import shlex
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 import tyro
 from annotated_types import Ge, Gt, Le, MinLen
 
-from dpl.errors import DplError
+from dpl.backbones.choices import PrecisionChoice, Resize
+from dpl.data.choices import Classes
 from dpl.prompts.layout import check_options
+from dpl.utils.errors import DplError
 
 Count = Annotated[int, Ge(1)]
 CountOrZero = Annotated[int, Ge(0)]
@@ -17,43 +19,44 @@ Rate = Annotated[float, Gt(0)]
 RateOrZero = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
 PresetName = Literal["default", "paper", "paper-transfer"]
+HeadName = Literal["auto", "text", "residual"]
 RegularizerName = Literal["none", "distillation", "kgcoop", "promptsrc"]
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """How parameters are learned by gradient descent; the same in search and training."""
+    """Settings of gradient descent, the same for search and training."""
 
     epochs: Count
     """Passes over the training shots."""
     batch_size: Count = 16
     """Training images per step."""
     drop_last: bool = False
-    """Leave out an epoch's last batch where it is not full, unless it is the only one."""
+    """Skip an epoch's last batch if it is not full, unless it is the only one."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with momentum 0.9."""
     lr: Rate = 1e-2
-    """Learning rate at the top of the cosine."""
+    """Largest learning rate, at which the cosine starts."""
     weight_decay: RateOrZero = 5e-4
-    """Weight decay of what is learned."""
+    """Weight decay of the learned parameters."""
     adam_eps: Rate = 1e-8
     """AdamW's epsilon."""
     schedule: Literal["epoch", "step"] = "epoch"
-    """The cosine falls after every epoch, or after every step."""
+    """Lower the learning rate after every epoch, or after every step."""
     warmup_epochs: CountOrZero = 3
-    """Epochs before the cosine starts."""
+    """Warm-up epochs before the cosine starts."""
     warmup_lr: Rate | None = None
-    """Constant learning rate of the warm-up epochs; none: rise linearly to the full rate."""
+    """Constant learning rate of the warm-up epochs; none: it rises linearly to the full rate."""
     final_lr: RateOrZero = 0.0
-    """Learning rate that the cosine falls to."""
+    """Learning rate at the end of the cosine."""
     clip_norm: RateOrZero = 1.0
-    """Largest norm of the gradient of all that is learned; 0: do not clip."""
+    """Clip the norm of the gradient of all learned parameters to this value; 0: do not clip."""
 
 
 @dataclass(frozen=True)
 class Penalties:
-    """Weights of the terms that a regularizer adds to cross entropy (dpl.regularization), and the Gaussian aggregation."""
+    """Weights of the terms that a regularizer adds to cross entropy (dpl.optim.regularization), and the Gaussian aggregation."""
 
     distill: float = 0.0
     text_l1: float = 0.0
@@ -73,14 +76,14 @@ REGULARIZERS: dict[RegularizerName, Penalties] = {
 
 @dataclass(frozen=True)
 class Training(Optimization):
-    """How a method is trained: optimisation, and what keeps it near the frozen model."""
+    """Settings of training: gradient descent, and regularization towards the frozen model."""
 
     epochs: Count = 27
-    """Passes over the training shots; by default as many as DPL's search and training have together."""
+    """Passes over the training shots; the default equals DPL's search and training together."""
     steps: Count | None = None
-    """Steps in all, in place of the epochs: as many whole epochs as have them."""
+    """Total number of steps instead of epochs, rounded up to whole epochs."""
     regularizer: Annotated[RegularizerName, tyro.conf.arg(aliases=["--regularizer"])] = "none"
-    """What is added to cross entropy, with its authors' weights; the settings below change single ones."""
+    """Terms added to cross entropy, with their authors' weights; the settings below change single weights."""
     distill: Annotated[RateOrZero | None, tyro.conf.arg(aliases=["--distill"])] = None
     """Weight of KL(zero-shot teacher with the template ensemble || student); none: the regularizer's."""
     text_l1: RateOrZero | None = None
@@ -90,12 +93,12 @@ class Training(Optimization):
     text_cosine: RateOrZero | None = None
     """Weight of KgCoOp's 1 - cos(text, teacher's text with the first template); none: the regularizer's."""
     aggregate: tuple[Share, ...] | None = None
-    """PromptSRC's Gaussian aggregation over the epochs: where its weights peak (0-1 of training) and their standard deviation;
-    nothing given: no aggregation."""
+    """PromptSRC's Gaussian aggregation over the epochs: the peak of its weights (0-1 of training) and their standard deviation;
+    no values: no aggregation."""
 
     @property
     def penalties(self) -> Penalties:
-        """What the regularizer adds, with the settings that are given here instead of its own."""
+        """The weights of the regularizer, overridden by the settings that are given here."""
         given = {entry.name: getattr(self, entry.name) for entry in fields(Penalties)}
         return replace(REGULARIZERS[self.regularizer], **{name: value for name, value in given.items() if value is not None})
 
@@ -105,116 +108,189 @@ class SearchConfig(Optimization):
     """The search stage: one training of a model larger than any layout."""
 
     method: Literal["pruning", "mixture"] = "pruning"
-    """Train the longest layout and keep its most salient prompts, or the paper's mixture of all options weighed by alphas."""
+    """pruning trains the longest layout and keeps its most salient prompts; mixture is the paper's search, a mixture of all
+    options weighted by alphas."""
     epochs: Count = 7
-    """Passes over the training shots, at most."""
+    """Largest number of passes over the training shots."""
     options: tuple[int, ...] = tuple(range(13))
-    """Context lengths a layer may choose from, ascending from 0."""
+    """Context lengths that a layer can get, ascending from 0."""
     budget: Annotated[RateOrZero, tyro.conf.arg(aliases=["--budget"])] = 6.0
-    """Prompt tokens a layer has on average, at most, over both branches; 0: every layer takes what it likes best."""
+    """Largest mean number of prompt tokens per layer, over both branches; 0: no limit, so every layer gets its best option."""
     validation_batch_size: Count = 16
-    """Validation images per step of the alphas, drawn anew each step; per batch for the saliency."""
+    """Validation images per step of the alphas, drawn again for each step; per batch for the saliency."""
     alpha_lr: Rate = 3e-2
-    """Learning rate of the alphas (Adam, betas 0.5 and 0.999), for the mixture."""
+    """Learning rate of the alphas (Adam, betas 0.5 and 0.999) in the mixture."""
     patience: CountOrZero = 5
-    """Stop when the layout has settled: unchanged, with a small alpha difference, for so many epochs; 0: never."""
+    """Stop when the layout has not changed, and alphas have hardly changed, for this many epochs; 0: never stop early."""
 
     def tokens(self, layers: int) -> int | None:
-        """How many prompt tokens a model of so many layers may have in all; none: no limit."""
+        """Computes the largest number of prompt tokens of a whole model.
+
+        Args:
+            layers: number of layers of both branches together.
+
+        Returns:
+            The limit; none: no limit.
+        """
         return int(self.budget * layers) if self.budget else None
 
 
 @dataclass(frozen=True)
 class TrainConfig(Training):
-    """The training stage: prompts in the found layout."""
+    """The training stage: trains prompts in the layout."""
 
     epochs: Count = 20
     """Passes over the training shots."""
-    gates: Annotated[tuple[Share, ...], MinLen(1)] = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
-    """How often each prompt counts, from 1 (as trained) to 0 (zero-shot): chosen on the validation shots at the end."""
+    prompt_scales: Annotated[tuple[Share, ...], MinLen(1)] = (1.0, 0.5, 0.25, 0.1, 0.03, 0.0)
+    """Candidates for the weight of the prompts, 1 (as trained) to 0 (zero-shot); the best on the validation shots is kept."""
 
 
 @dataclass(frozen=True)
-class Occasion:
-    """What the settings that a method's authors published may go by."""
+class Protocol:
+    """Properties of a run that decide which of its authors' published settings apply."""
 
     shots: int = 16
     data: str = ""
-    """What is learned on, by the name that a person gives."""
-    classes: Literal["all", "base", "new"] = "all"
-    """Those learned: of "base" the new ones are evaluated too."""
+    """The data trained on, as on the command line."""
+    classes: Classes = "all"
+    """The classes trained on; after "base" the new classes are evaluated too."""
     transfers: bool = False
-    """Whether other data than those learned on are evaluated."""
+    """Whether the run is evaluated on other data than it is trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneLoading:
+    """Settings for loading the backbone."""
+
+    revision: str | None = None
+    """Branch, tag, pull request (refs/pr/10) or commit of a Hugging Face id; the same as ID@REVISION."""
+    no_pickle: bool = False
+    """Refuse pickled weights. By default they are read if a checkpoint has no others; code in them never runs."""
+    device: str = "auto"
+    """auto (cuda if there is one, else cpu), cpu, cuda, cuda:1, xpu or mps."""
+    precision: PrecisionChoice = "auto"
+    """Precision of the backbone's layers; learned parameters and logits are always fp32. auto: bf16 where it is faster, which
+    changes ViT-B/16's logits by up to 0.04."""
+
+    def load_options(self) -> dict[str, Any]:
+        """Returns the settings as arguments of `dpl.load_backbone`."""
+        return {
+            "device": self.device,
+            "precision": self.precision,
+            "revision": self.revision,
+            "allow_pickle": not self.no_pickle,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewLoading(BackboneLoading):
+    """Settings for loading the backbone of a new run."""
+
+    resize: Resize = "checkpoint"
+    """Rule that makes images square. checkpoint: the checkpoint's; crop: resize the shortest side, crop the centre; squash:
+    resize both sides, which distorts; pad: resize the longest side, fill with black."""
+
+    def load_options(self) -> dict[str, Any]:
+        """Returns the settings as arguments of `dpl.load_backbone`."""
+        return {**super().load_options(), "resize": self.resize}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunLoading(BackboneLoading):
+    """Settings for loading a trained run."""
+
+    backbone: str | None = None
+    """The backbone's present path or id, if it moved."""
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """What every run has."""
+class RunConfig(NewLoading):
+    """Settings that all runs have."""
 
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """A built-in task or a data set of the catalogue with --root (dpl datasets lists both); a folder: class name/*.jpg, or
-    train/ [val/] test/ of such; a table of paths and labels: .csv, .jsonl or .parquet; a data set of Hugging Face: hf:NAME, or
-    the folder of one."""
+    """A built-in task, or a data set of the catalogue with --root (dpl datasets lists both); a folder with class name/*.jpg, or
+    with train/, val/ (optional) and test/ of such folders; a table of paths and labels (.csv, .jsonl, .parquet); or a data set of
+    Hugging Face (hf:NAME, or its folder)."""
     method: str = "dpl"
-    """How to adapt the backbone (dpl methods lists the ways); each has settings of its own, see --method NAME --help."""
+    """The method (dpl methods lists them); each has its own settings, see --method NAME --help."""
     preset: PresetName = "default"
-    """Where the other settings start from: ours for few shots on the embedded backbone, or those that its authors published,
-    be it for the data learned on or for the transfer to other data."""
+    """Default values of the other settings. default: ours, for few shots; paper: those that the method's authors published;
+    paper-transfer: those that they published for the transfer to other data."""
     root: Path | None = None
-    """Where the data sets of the catalogue lie, a folder for each (dpl datasets where NAME says how)."""
+    """The folder of the catalogue's data sets, with a folder for each (dpl datasets where NAME shows the form)."""
     names: Path | None = None
-    """A file that gives classes other names, a line each: n01440764: tench."""
-    classes: Literal["all", "base", "new"] = "all"
-    """All classes, the first half of them in the order of their labels, or the second half (base-to-new)."""
+    """A file of new class names, one line per class, such as n01440764: tench."""
+    classes: Classes = "all"
+    """All classes, or the first (base) or the second (new) half of them in the order of their labels."""
     backbone: str = "tiny"
-    """tiny (embedded), a checkpoint folder, or a Hugging Face id such as openai/clip-vit-base-patch16."""
+    """tiny (embedded), a Hugging Face id such as openai/clip-vit-base-patch16, a checkpoint folder, or a file of weights
+    (OpenAI's ViT-B-16.pt, open_clip's, a .safetensors)."""
     shots: Count = 16
-    """Training images per class; validation gets min(shots, 4) more."""
+    """Training images per class; min(shots, 4) more are drawn for validation."""
     shots_from: Path | None = None
-    """Take the images that another run has drawn: its run folder, or a JSON file with the lists "train" and "val"."""
+    """Use the shots of another run: its run folder, or a JSON file with the lists "train" and "val" of image names."""
     seed: int = 1
-    """Decides the shots and every random draw."""
+    """Seed of the shots and of every other random draw."""
     out: Path | None = None
-    """The run folder; by default runs/TASK[-METHOD]-SHOTSshot-seedSEED."""
+    """The new run folder; by default runs/TASK[-METHOD]-SHOTSshot-seedSEED."""
     overwrite: bool = False
-    """Replace the run that is in the run folder."""
+    """Replace an existing run in the run folder."""
     template: tuple[str, ...] = ()
-    """Texts with {} for the class name, or files with one per line: one replaces the task's first, several are all. The first is
-    trained with, all make the ensemble."""
+    """Texts with {} for the class name, or files with one text per line. One replaces the task's first template; several replace
+    all. Training uses the first, the ensemble all."""
     strict: bool = False
-    """Refuse unreadable images instead of leaving them out with a note."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:1."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the backbone's layers compute in (what is learned, and logits: always fp32); auto: bf16 where it is faster."""
+    """Decode all images before anything else and refuse unreadable ones. By default an image is decoded when it is used, and left
+    out with a note if it is unreadable."""
     track: tuple[TrackerName, ...] = ()
-    """Trackers that follow the run, beside its history.jsonl: tensorboard, wandb, trackio; several at once if you like."""
+    """Trackers that record the run, in addition to its history.jsonl: one or more of tensorboard, wandb, trackio."""
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """The settings that the method's authors published for this occasion, where they are not the defaults here."""
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the settings that the method's authors published, as far as they differ from the defaults here.
+
+        Args:
+            protocol: shots, data, classes and transfer of the run; published settings may depend on them.
+
+        Returns:
+            Values by field name.
+        """
         return {}
 
     @property
     def optimization(self) -> Optimization | None:
-        """How the method learns by gradient descent; none: it does not."""
+        """The settings of the gradient descent; none: the method does not use it."""
         return getattr(self, "train", None)
 
 
 @dataclass(frozen=True)
 class AugmentedRun(RunConfig):
-    """What every run has that looks at varied training images."""
+    """Settings of all runs with augmented training images."""
 
     augmentation: Literal["task", "protocol", "gentle", "none"] = "task"
-    """Training images: as the task allows; the field's crop of 8-100 % and flip; a crop of 50-100 % and flip; or untouched."""
+    """Augmentation of training images. task: as the task allows; protocol: the field's crop of 8-100 % and flip; gentle: a crop
+    of 50-100 % and flip; none."""
+
+
+@dataclass(frozen=True)
+class HeadedRun(AugmentedRun):
+    """Settings of all runs whose classifier starts at the class texts."""
+
+    head: HeadName = "auto"
+    """Head of the classifier. text: the class texts alone; residual: the texts plus a matrix that is fitted to all shots
+    after training, with settings chosen by cross-validation; auto: residual, unless the texts alone are clearly better there."""
+
+    @classmethod
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """The text head and the field's crop: no author has another head."""
+        return {"augmentation": "protocol", "head": "text"}
 
 
 @dataclass(frozen=True)
 class PromptRun(AugmentedRun):
-    """What every run has that learns prompts in a layout."""
+    """Settings of all runs that learn prompts in a layout."""
 
     prompt_std: RateOrZero = 0.05
-    """Prompts start at N(0, std^2), the same in both stages."""
+    """Standard deviation of the initial prompts, N(0, std^2), in both stages."""
 
 
 @dataclass(frozen=True)
@@ -224,44 +300,45 @@ class SearchRun(PromptRun):
     search: SearchConfig = field(default_factory=SearchConfig)
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """As released."""
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the settings of DPL's released code, as `RunConfig.paper_settings`."""
         return {**_PAPER, "search": _PAPER_SEARCH}
 
 
 @dataclass(frozen=True)
-class TrainRun(PromptRun):
+class TrainRun(PromptRun, HeadedRun):
     """Train prompts in a given layout, then evaluate them."""
 
     layout: str = "4"
-    """A layout.json, a run folder, or one length for all layers, such as 4."""
+    """The layout: a layout.json, a run folder, or one length for all layers, such as 4."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """As released."""
-        return {**_PAPER, "train": _PAPER_TRAIN}
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the settings of DPL's released code, as `RunConfig.paper_settings`."""
+        return {**super().paper_settings(protocol), **_PAPER, "train": _PAPER_TRAIN}
 
 
 @dataclass(frozen=True)
-class FitRun(PromptRun):
+class FitRun(PromptRun, HeadedRun):
     """The main job: search a layout, train prompts in it, evaluate, report."""
 
     layout: str | None = None
-    """Train in this layout instead of a searched one: a layout.json, a run folder, or one length for all layers, such as 4."""
+    """Train in this layout and do not search: a layout.json, a run folder, or one length for all layers, such as 4."""
     search: SearchConfig = field(default_factory=SearchConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inherit: bool = True
-    """Training goes on with the prompts that the search has learned; no: it starts from fresh ones."""
+    """Train the prompts that the search has learned further; no: train new ones."""
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """As released."""
-        return {**_PAPER, "search": _PAPER_SEARCH, "train": _PAPER_TRAIN, "inherit": False}
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the settings of DPL's released code, as `RunConfig.paper_settings`."""
+        own = {"search": _PAPER_SEARCH, "train": _PAPER_TRAIN, "inherit": False}
+        return {**super().paper_settings(protocol), **_PAPER, **own}
 
 
-# The released settings (method.md): SGD, one warm-up epoch at 1e-5, batch 4, no clipping, no early stop. CoOp and those after
-# it have trained so as well, with other rates, batches and epochs.
+# DPL's released settings (docs/method.md): SGD, one warm-up epoch at 1e-5, batch 4, no clipping, no early stop. CoOp and its
+# successors were trained likewise, with other learning rates, batch sizes and epochs.
 FIELD: dict[str, Any] = {"optimizer": "sgd", "drop_last": True, "warmup_epochs": 1, "warmup_lr": 1e-5, "clip_norm": 0.0}
 _PAPER: dict[str, Any] = {"augmentation": "protocol", "prompt_std": 0.02}
 _PAPER_SEARCH = SearchConfig(
@@ -276,49 +353,96 @@ _PAPER_SEARCH = SearchConfig(
     patience=0,
     **FIELD,
 )
-_PAPER_TRAIN = TrainConfig(epochs=40, batch_size=4, lr=3.5e-3, gates=(1.0,), **FIELD)
+_PAPER_TRAIN = TrainConfig(epochs=40, batch_size=4, lr=3.5e-3, prompt_scales=(1.0,), **FIELD)
 
+RENAMED = {"train.gates": "train.prompt_scales"}
+"""Settings by the names that they had in earlier runs, and their names now."""
 PRESETS = get_args(PresetName)
 Config = TypeVar("Config", bound=RunConfig)
 
 
-def preset(kind: type[Config], name: str, data: str, shots: int = 16, classes: Literal["all", "base", "new"] = "all") -> Config:
-    """The settings of the preset `name` for a run of this kind."""
-    changes = {} if name == "default" else kind.published(Occasion(shots, data, classes, transfers=name == "paper-transfer"))
+def preset(kind: type[Config], name: str, data: str, shots: int = 16, classes: Classes = "all") -> Config:
+    """Builds the settings of a preset.
+
+    Args:
+        kind: the class of the run's settings.
+        name: one of `PRESETS`.
+        data: the data learned on, as on the command line.
+        shots: training images per class.
+        classes: the classes learned on.
+
+    Returns:
+        The settings: the defaults, or those that the method's authors published.
+    """
+    changes = {} if name == "default" else kind.paper_settings(Protocol(shots, data, classes, transfers=name == "paper-transfer"))
     return kind(data=data, preset=cast(PresetName, name), shots=shots, classes=classes, **changes)
 
 
 def from_dict(kind: type[Config], settings: dict[str, Any]) -> Config:
-    """Settings read back from JSON, or checked: `DplError` names the first that is out of range.
+    """Builds settings from a dict, such as the JSON of a run, and checks them.
 
-    Files of templates are replaced by what is in them, so that a run keeps its templates.
+    Args:
+        kind: the class of the run's settings.
+        settings: values by field name, nested for dataclasses; those of earlier runs may have their former names.
+
+    Returns:
+        The settings.
+
+    Raises:
+        DplError: a setting is out of range; the message names the first one.
     """
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import TypeAdapter, ValidationError  # late: `--help` does not need it
+
+    from dpl.utils.validation import first_problem
 
     try:
-        config = TypeAdapter(kind).validate_python(settings)
+        config = TypeAdapter(kind).validate_python(_with_new_names(settings))
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"] if part != "design").replace("_", "-")
-        raise DplError(f"--{name} {first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        place, message, given = first_problem(error)
+        name = ".".join(str(part) for part in place if part != "design").replace("_", "-")
+        raise DplError(f"--{name} {given}: {message[0].lower()}{message[1:]}") from None
     if isinstance(config, SearchRun | FitRun):
         check_options(config.search.options)
     if isinstance(config.optimization, Training) and len(config.optimization.aggregate or (0, 0)) != 2:
         raise DplError("--train.aggregate: takes two numbers, where the weights peak and their standard deviation, or none")
-    if config.template:
-        from dpl.data.templates import given_templates
-
-        config = replace(config, template=given_templates(config.template))
     return config
 
 
+def _with_new_names(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings with the fields of `RENAMED` under their names of today."""
+    for old, new in RENAMED.items():
+        (part, was), (_, name) = old.split("."), new.split(".")
+        if was in settings.get(part, {}):
+            others = {key: value for key, value in settings[part].items() if key != was}
+            settings = {**settings, part: {**others, name: settings[part][was]}}
+    return settings
+
+
 def checked(config: Config) -> Config:
-    """`config`, or `DplError` where a setting is out of range."""
+    """Checks every setting, as `from_dict` does.
+
+    Args:
+        config: the settings.
+
+    Returns:
+        The same settings.
+
+    Raises:
+        DplError: a setting is out of range.
+    """
     return from_dict(type(config), asdict(config))
 
 
 def command(kind: str, config: RunConfig) -> str:
-    """The command line that repeats a run: what differs from its preset, ready for a shell."""
+    """Builds the command line that repeats a run.
+
+    Args:
+        kind: the command: fit, search or train.
+        config: the settings of the run.
+
+    Returns:
+        The command with all settings that differ from the preset, quoted for a shell.
+    """
     base = preset(type(config), config.preset, config.data, config.shots, config.classes)
     usual = ("method", "preset", "shots", "classes")
     base = replace(base, **{name: RunConfig.__dataclass_fields__[name].default for name in usual})

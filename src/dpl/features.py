@@ -1,4 +1,4 @@
-"""The embeddings that the frozen backbone gives whole sets of images, not of unit length: what methods beside it work on."""
+"""Computes the frozen backbone's embeddings of image sets, not normalised, for methods that learn from features."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,41 +7,81 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from dpl.backbones.loading import Backbone
-from dpl.data.ahead import while_computing
+from dpl.data.pixels.prefetch import while_computing
+from dpl.data.pixels.store import ImageStore
+from dpl.data.pixels.transforms import normalise, train_batch
 from dpl.data.task import Augmentation, Item
-from dpl.data.transforms import ImageStore, decode, normalise, train_batch
-from dpl.evaluate import BATCH_SIZE
-from dpl.rng import generator
+from dpl.evaluate import images_at_once
+from dpl.utils.rng import generator
 
 
 def embed(backbone: Backbone, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-    """Embeddings of uint8 pixels of the backbone's image size."""
-    return backbone.image_features(normalise(pixels.to(backbone.device), backbone.mean, backbone.std))
+    """Computes embeddings of images, not normalised.
+
+    Args:
+        backbone: the frozen backbone.
+        pixels: (images, 3, size, size), uint8, of the backbone's image size.
+
+    Returns:
+        (images, dim).
+    """
+    return backbone.image_features(normalise(pixels.to(backbone.device), backbone.preprocessing))
 
 
-def embed_items(backbone: Backbone, items: Sequence[Item]) -> Float[Tensor, "images dim"]:
-    """Embeddings of untouched images; (0, dim) of none. `DplError` naming the file where one cannot be read."""
-    return _joined(backbone, (decode(items[start:stop], backbone.image_size) for start, stop in _chunks(items)))
+def embed_items(backbone: Backbone, items: Sequence[Item], images: ImageStore | None = None) -> Float[Tensor, "images dim"]:
+    """Computes embeddings of images, not normalised, without augmentation.
+
+    Args:
+        backbone: the frozen backbone.
+        items: the images; may be empty.
+        images: decoded images of the run; by default the items are decoded.
+
+    Returns:
+        (images, dim), in the order of `items`.
+
+    Raises:
+        DplError: an image cannot be read; the message names the file.
+    """
+    reader = (images or ImageStore()).evaluation(backbone.preprocessing)
+    return _joined(backbone, (reader.stack(items[start:stop]) for start, stop in _chunks(backbone, items)))
 
 
 def embed_augmented(
-    backbone: Backbone, items: Sequence[Item], augmentation: Augmentation, passes: int, seed: int
+    backbone: Backbone,
+    items: Sequence[Item],
+    augmentation: Augmentation,
+    passes: int,
+    seed: int,
+    images: ImageStore | None = None,
 ) -> Iterator[Float[Tensor, "images dim"]]:
-    """Embeddings of the images, so many times, each time with other crops."""
-    images = ImageStore(items, backbone.image_size, augmentation, backbone.device)
+    """Yields embeddings, not normalised, of all images, with new random crops in every pass.
+
+    Args:
+        backbone: the frozen backbone.
+        items: the images.
+        augmentation: the variation of the images.
+        passes: number of results.
+        seed: seed of the random crops.
+        images: decoded images of the run; by default the items are decoded, each once.
+
+    Yields:
+        (images, dim), in the order of `items`.
+    """
+    reader = (images or ImageStore()).training(backbone.preprocessing, augmentation, backbone.device)
 
     def batches(index: int) -> Iterator[Tensor]:
-        for start, stop in _chunks(items):
+        for start, stop in _chunks(backbone, items):
             draws = generator(seed, "embed", index, start)
-            yield train_batch(images.select(range(start, stop)), backbone.image_size, augmentation, draws)
+            yield train_batch(reader.select(items[start:stop]), backbone.preprocessing, augmentation, draws)
 
     for index in range(passes):
         yield _joined(backbone, batches(index))
 
 
-def _chunks(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
-    for start in range(0, len(items), BATCH_SIZE):
-        yield start, min(start + BATCH_SIZE, len(items))
+def _chunks(backbone: Backbone, items: Sequence[Item]) -> Iterator[tuple[int, int]]:
+    size = images_at_once(backbone)
+    for start in range(0, len(items), size):
+        yield start, min(start + size, len(items))
 
 
 @torch.no_grad()

@@ -1,40 +1,52 @@
-"""The run folder: what a person or a program needs of a run, and nothing else."""
+"""The run folder: creating, reading, saving and loading runs."""
 
 import hashlib
 import json
+import math
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import Tensor
 
-from dpl.backbones.loading import Backbone, PrecisionChoice, load_backbone
-from dpl.config import RunConfig, SearchRun, TrainRun, command, from_dict
+from dpl.backbones.choices import PrecisionChoice, Resize
+from dpl.backbones.identity import ROUNDING, first_fingerprint
+from dpl.backbones.loading import Backbone, announce, load_backbone
+from dpl.backbones.preprocessing import Preprocessing
+from dpl.config import RunConfig, command, from_dict
 from dpl.data.fewshot import FewShot
+from dpl.data.paths import shown
 from dpl.data.task import Item, Task
-from dpl.errors import DplError
-from dpl.files import read_json, write_bytes, write_json, write_text
-from dpl.methods import method_row
+from dpl.data.templates import check_template
+from dpl.heads import Head, HeadSettings
+from dpl.methods import KINDS, kind_of, method_spec, run_settings
 from dpl.methods.method import Method
 from dpl.prompts.layout import PromptLayout
+from dpl.utils.errors import DplError
+from dpl.utils.files import read_json, write_bytes, write_json, write_text
+from dpl.utils.validation import validated
 
-_DPL_ONLY: dict[str, type[RunConfig]] = {"search": SearchRun, "train": TrainRun}
-KINDS = ("fit", *_DPL_ONLY)
-_PARAMETERS = "prompts.safetensors"
+LIBRARY = "library"
+"""The kind of a run folder that `save_run` has written."""
+ANY_RESIZE: Resize = "crop"
+"""The resize policy to load the backbone of a run with; the run's own preprocessing replaces it, so any checkpoint will do."""
+_PARAMETERS, _CLASS_FEATURES = "prompts.safetensors", "class_features.safetensors"
+_HEAD = "head.safetensors"
 _FOUND = Path("checkpoint", "found.safetensors")
 _FILES = (
     "layout.json",
     _PARAMETERS,
-    "class_features.safetensors",
+    _HEAD,
+    _CLASS_FEATURES,
     "metrics.json",
     "explanation.json",
     "explanation.safetensors",
@@ -45,16 +57,16 @@ _FILES = (
 )
 
 
-def run_settings(kind: str, method: str) -> type[RunConfig]:
-    """The settings of a run of `kind`, one of `KINDS`; `DplError` where the method has no such run."""
-    row = method_row(method)
-    if kind in _DPL_ONLY and method != "dpl":
-        raise DplError(f"dpl {kind} is for the method dpl; use dpl fit --method {method}")
-    return _DPL_ONLY.get(kind) or row.run()
-
-
 def check_new(run: Path, overwrite: bool) -> None:
-    """`DplError` where `run` cannot become a run folder without harm: it holds a run already, or something else."""
+    """Checks that `run` can become a run folder without loss of other files.
+
+    Args:
+        run: the folder; it need not exist.
+        overwrite: whether a run in it may be replaced.
+
+    Raises:
+        DplError: `run` is a file, holds other files than a run, or holds a run and `overwrite` is false.
+    """
     if not run.exists():
         return
     if not run.is_dir():
@@ -68,7 +80,7 @@ def check_new(run: Path, overwrite: bool) -> None:
 
 
 def is_run(run: Path) -> bool:
-    """Whether `run` holds a run of ours: a config.json that says so."""
+    """Whether `run` has the config.json of a run of dpl."""
     try:
         config = read_json(run / "config.json")
     except DplError:
@@ -77,15 +89,13 @@ def is_run(run: Path) -> bool:
 
 
 def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: Backbone) -> None:
-    """Makes `run` a fresh run folder with its config.json; files of a former run there go."""
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DplError(f"{run}: cannot be made ({error.strerror}); give another --out") from None
-    for name in _FILES:
-        (run / name).unlink(missing_ok=True)
-    shutil.rmtree(run / "checkpoint", ignore_errors=True)
-    kind = next((kind for kind, cls in _DPL_ONLY.items() if type(config) is cls), "fit")
+    """Makes `run` a new run folder with its config.json; removes the files of a former run in it.
+
+    Raises:
+        DplError: the folder cannot be made.
+    """
+    _make(run)
+    kind = kind_of(config)
     write_json(
         run / "config.json",
         {
@@ -101,8 +111,19 @@ def create(run: Path, config: RunConfig, task: Task, shots: FewShot, backbone: B
     )
 
 
+def _make(run: Path) -> None:
+    """Makes the folder, without the files of a former run."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DplError(f"{run}: cannot be made ({error.strerror}); give another --out") from None
+    for name in _FILES:
+        (run / name).unlink(missing_ok=True)
+    shutil.rmtree(run / "checkpoint", ignore_errors=True)
+
+
 def plain_settings(config: RunConfig) -> dict[str, Any]:
-    """The settings as JSON has them."""
+    """Returns the settings as values for JSON; paths become strings."""
     return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(config).items()}
 
 
@@ -113,9 +134,12 @@ def _describe(backbone: Backbone, method: str, task: str, class_names: Sequence[
         "method": method,
         "task": {"name": task, "class_names": class_names, "templates": templates},
         "backbone": {
-            "name": str(Path(backbone.name).resolve()) if Path(backbone.name).is_dir() else backbone.name,
+            "name": str(Path(backbone.name).resolve()) if Path(backbone.name).exists() else backbone.name,
+            "commit": backbone.commit,
             "fingerprint": backbone.fingerprint,
+            "identity": asdict(backbone.identity),
             "image_size": backbone.image_size,
+            "preprocessing": asdict(backbone.preprocessing),
             "precision": backbone.precision,
             "layers": {"image": backbone.image.depth, "text": backbone.text.depth},
             "width": {"image": backbone.image.width, "text": backbone.text.width},
@@ -124,12 +148,16 @@ def _describe(backbone: Backbone, method: str, task: str, class_names: Sequence[
 
 
 def item_names(items: Sequence[Item]) -> list[str]:
-    """What the run remembers of its images."""
+    """Returns the names of the images, as config.json keeps them."""
     return [item.name for item in items]
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The run's config.json; `DplError` where `run` is no run folder."""
+    """Reads the config.json of a run.
+
+    Raises:
+        DplError: `run` is not a run folder.
+    """
     if not run.is_dir():
         raise DplError(f"{run}: no such run folder")
     if not is_run(run):
@@ -138,32 +166,103 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def settings_of(run: Path) -> RunConfig:
-    """The settings that `run` was started with."""
+    """Reads the settings that `run` was made with; a model that `save_run` has written without any has the defaults.
+
+    Raises:
+        DplError: `run` is not a run folder, or a setting is out of range.
+    """
     config = read_config(run)
-    if config.get("kind") not in KINDS or "settings" not in config:
+    kind: str = config["kind"] if config.get("kind") in KINDS else "fit"
+    return from_dict(run_settings(kind, config["method"]), config.get("settings", {"data": "", "method": config["method"]}))
+
+
+def check_resumable(run: Path) -> None:
+    """Checks that `run` was begun by a command.
+
+    Raises:
+        DplError: `run` is no run folder, or was not made by dpl fit, search or train.
+    """
+    if read_config(run).get("kind") not in KINDS:
         raise DplError(f"{run}: was not made by dpl fit, search or train; there is nothing to go on with")
-    return from_dict(run_settings(config["kind"], config["method"]), config["settings"])
 
 
-def check_backbone(run: Path, backbone: Backbone) -> None:
-    """`DplError` where `run` was made with another backbone."""
+def check_backbone(run: Path, backbone: Backbone) -> tuple[str, ...]:
+    """Checks that `run` was made with this backbone: its weights, activation, heads, pooling, preprocessing and tokenizer.
+
+    Returns:
+        Notes for the user: the weights are the same in another rounding, or the run is too old for a complete check.
+
+    Raises:
+        DplError: the run was made with another backbone; the message names the differences.
+    """
     made_with = read_config(run)["backbone"]
-    if made_with["fingerprint"] != backbone.fingerprint:
-        raise DplError(f"{run}: was made with backbone {made_with['name']}, whose weights differ from those of {backbone.name}")
+    made = f"{run}: was made with backbone {made_with['name']}"
+    if "identity" not in made_with:
+        if made_with["fingerprint"] != first_fingerprint(backbone.clip):
+            raise DplError(f"{made}, whose weights differ from those of {backbone.name}")
+        part = "covers a part of the backbone's weights only; that all are the same cannot be checked"
+        return (f"{run}: was written by an earlier dpl, whose fingerprint {part}",)
+    differences = backbone.identity.differences(made_with["identity"])
+    if differences == [ROUNDING]:
+        return (f"{made}; the weights of {backbone.name} are the same in another rounding (fp16 or fp32)",)
+    if differences:
+        raise DplError(f"{made}, whose {' and '.join(differences)} differ from those of {backbone.name}")
+    return ()
 
 
-def save_run(run: Path | str, model: Method) -> None:
-    """Writes a trained method as a run folder that `load_run` and `dpl predict` read: classes, layout, parameters.
+def with_own_preprocessing(run: Path, backbone: Backbone) -> Backbone:
+    """Returns `backbone` with the preprocessing that `run` was made with.
 
-    Raises `DplError` where `run` holds anything already.
+    Old runs do not store it. They used a fixed one: the shortest side is resized with a bicubic filter, and the centre is
+    cropped.
+
+    Raises:
+        DplError: the stored preprocessing cannot be read.
+    """
+    kept = read_config(run)["backbone"].get("preprocessing")
+    if kept:
+        own = validated(Preprocessing, kept, f"{run / 'config.json'}: preprocessing")
+    else:
+        own = replace(backbone.preprocessing.with_resize("crop"), resample="bicubic")
+    return backbone if own == backbone.preprocessing else replace(backbone, preprocessing=own)
+
+
+def save_run(
+    run: Path | str,
+    model: Method,
+    about: Mapping[str, Any] | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Writes a trained method as a run folder that `load_run`, `dpl predict` and `dpl report` read.
+
+    Args:
+        run: the folder.
+        model: the trained method.
+        about: further entries of config.json, such as "settings".
+        history: the records of the training, one per epoch.
+        overwrite: replace a run in the folder.
+
+    Raises:
+        DplError: `run` is a file or not empty, or cannot be written.
+
+    Example:
+        >>> import dpl
+        >>> backbone = dpl.load_backbone("tiny")
+        >>> design = dpl.DplConfig(dpl.PromptLayout.uniform(1, backbone.image.depth, backbone.text.depth))
+        >>> dpl.save_run("runs/saved", dpl.Dpl(backbone, ["cat", "dog"], ["a photo of a {}."], design))
     """
     run = Path(run)
-    check_new(run, overwrite=False)
-    run.mkdir(parents=True, exist_ok=True)
-    write_json(run / "config.json", _describe(model.backbone, model.name, run.name, model.class_names, model.templates))
+    check_new(run, overwrite)
+    _make(run)
+    described = _describe(model.backbone, model.name, run.name, model.class_names, model.templates)
+    write_json(run / "config.json", {**described, "kind": LIBRARY, **(about or {})})
     save_layout(run, model.layout)
+    save_head(run, model)
     save_parameters(run, model)
     save_class_features(run, model)
+    write_text(run / "history.jsonl", "".join(f"{json.dumps(record, allow_nan=False)}\n" for record in history))
 
 
 def save_layout(run: Path, layout: PromptLayout) -> None:
@@ -171,61 +270,149 @@ def save_layout(run: Path, layout: PromptLayout) -> None:
     write_text(run / "layout.json", layout.to_json() + "\n")
 
 
-def save_found_prompts(run: Path, prompts: Mapping[str, Tensor]) -> None:
-    """Keeps, while the run goes on, the prompts that the search has learned."""
-    (run / "checkpoint").mkdir(exist_ok=True)
-    write_bytes(run / _FOUND, save({key: tensor.cpu().contiguous() for key, tensor in prompts.items()}))
+@dataclass(frozen=True)
+class FoundInRun:
+    """A `SearchStore` in a run folder: layout.json marks the search as finished; the prompts stay until the run is finished."""
 
+    run: Path
 
-def found_prompts(run: Path) -> dict[str, Tensor]:
-    """What `save_found_prompts` wrote."""
-    return load_file(run / _FOUND)
+    def layout(self) -> PromptLayout | None:
+        """Reads the layout; None if there is none yet."""
+        path = self.run / "layout.json"
+        return PromptLayout.load(path) if path.exists() else None
+
+    def prompts(self) -> Mapping[str, Tensor]:
+        """Reads the prompts that the search has learned."""
+        return load_file(self.run / _FOUND)
+
+    def save(self, layout: PromptLayout, prompts: Mapping[str, Tensor]) -> None:
+        """Writes the prompts and then the layout."""
+        (self.run / "checkpoint").mkdir(exist_ok=True)
+        write_bytes(self.run / _FOUND, serialized({key: tensor.cpu().contiguous() for key, tensor in prompts.items()}))
+        save_layout(self.run, layout)
 
 
 def save_parameters(run: Path, model: Method) -> None:
-    """Writes prompts.safetensors: the learned parameters only, and in its header, as JSON, how the method is built again."""
+    """Writes prompts.safetensors: the learned parameters only.
+
+    Its header holds, as JSON, the method's name, design and scalars, from which `load_run` builds the method again.
+    """
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     design = asdict(model.design) if model.design else {}
     header = {"method": model.name, "design": design, "scalars": dict(model.scalars)}
-    # One entry: safetensors writes several in an order that changes from process to process.
-    write_bytes(run / _PARAMETERS, save(tensors, metadata={"dpl": json.dumps(header)}))
+    # A single entry, because safetensors writes several in an order that varies between processes.
+    write_bytes(run / _PARAMETERS, serialized(tensors, metadata={"dpl": json.dumps(header)}))
+
+
+def save_head(run: Path, model: Method) -> None:
+    """Writes head.safetensors, with the settings of the head as JSON in its header; removes it if the model has no head."""
+    if model.head is None:
+        (run / _HEAD).unlink(missing_ok=True)
+        return
+    tensors = {"residual": model.head.residual.cpu().contiguous()}
+    write_bytes(run / _HEAD, serialized(tensors, metadata={"dpl": json.dumps(asdict(model.head.settings))}))
+
+
+def _read_head(run: Path, model: Method) -> Head | None:
+    """Reads the head of a run; None if it has none.
+
+    Raises:
+        DplError: the file cannot be read or does not fit the model.
+    """
+    if not (run / _HEAD).exists():
+        return None
+    try:
+        with safe_open(run / _HEAD, framework="pt") as file:
+            settings = validated(HeadSettings, json.loads((file.metadata() or {})["dpl"]), "settings")
+            residual = _finite({"residual": file.get_tensor("residual")})["residual"]
+        shape = (len(model.class_names), model.backbone.clip.visual_projection.out_features)
+        if residual.shape != shape or residual.dtype != torch.float32:
+            raise ValueError(f"must be {shape[0]} x {shape[1]} in float32")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise DplError(f"{run / _HEAD}: does not fit the run ({str(error).splitlines()[0]})") from None
+    return Head(residual.to(model.backbone.device), settings)
 
 
 @torch.no_grad()
 def save_class_features(run: Path, model: Method) -> Float[Tensor, "classes dim"]:
-    """Computes the class embeddings and writes them to class_features.safetensors, beside what they were computed from."""
+    """Computes the class embeddings and writes them to class_features.safetensors, with a digest of their sources.
+
+    Returns:
+        The class embeddings, of unit length.
+    """
     features = model.text_features()
-    tensors = {"class_features": features.cpu().contiguous()}
-    write_bytes(run / "class_features.safetensors", save(tensors, metadata={"of": _sources(run, model)}))
+    stored = features.float().cpu().contiguous()
+    header = json.dumps({"sources": _sources(run, model), "content": _digest(stored)})
+    write_bytes(run / _CLASS_FEATURES, serialized({"class_features": stored}, metadata={"dpl": header}))
     return features
 
 
 @torch.no_grad()
 def class_features(run: Path, model: Method) -> Float[Tensor, "classes dim"]:
-    """The class embeddings of `run`, as stored; computed where there are none, or not of these prompts, classes and backbone."""
+    """Returns the class embeddings of `run`.
+
+    They are read from class_features.safetensors. If that is missing or damaged, or belongs to other parameters, classes,
+    templates or another backbone, they are computed.
+    """
     try:
-        with safe_open(run / "class_features.safetensors", framework="pt") as file:
-            if (file.metadata() or {}).get("of") == _sources(run, model):
-                return file.get_tensor("class_features").to(model.backbone.device)
-    except (OSError, SafetensorError):
+        with safe_open(run / _CLASS_FEATURES, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["dpl"])
+            if header["sources"] == _sources(run, model):
+                stored = file.get_tensor("class_features")
+                if header["content"] == _digest(stored):
+                    return stored.to(model.backbone.device)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         pass
     return model.text_features()
 
 
+def _digest(tensor: Tensor) -> str:
+    """SHA-256 of the dtype, the shape and the bytes of a tensor on the CPU."""
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _sources(run: Path, model: Method) -> str:
-    """SHA-256 of what the class embeddings are of; those computed in another precision are taken as they are."""
+    """SHA-256 of the sources of the class embeddings. It does not cover the precision: embeddings of another one are reused."""
     digest = hashlib.sha256((run / _PARAMETERS).read_bytes())
     digest.update(json.dumps([model.class_names, model.templates, model.backbone.fingerprint]).encode())
     return digest.hexdigest()
 
 
 def load_run(
-    run: Path | str, backbone: str | Backbone | None = None, device: str = "auto", precision: PrecisionChoice = "auto"
+    run: Path | str,
+    backbone: str | Backbone | None = None,
+    device: str = "auto",
+    precision: PrecisionChoice = "auto",
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = True,
+    download: bool = True,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Method:
-    """The trained method of a run folder; needs the folder and the backbone only.
+    """Loads the trained method of a run folder; needs the folder and the backbone only. Keeps the preprocessing of the run.
 
-    `backbone` says where the backbone is now, if it moved, or is the loaded one. Raises `DplError` where the run is not trained
-    (yet), is no run, or was made with another backbone.
+    Args:
+        run: the run folder.
+        backbone: the loaded backbone, or its new path or name if it moved; none: the one that the run names.
+        device, precision, revision, allow_pickle, download: as for `load_backbone`; by default a backbone of the hub is loaded
+            at the run's commit.
+        say: receives notes for the user, for example about reading pickled weights.
+
+    Returns:
+        The method, in eval mode.
+
+    Raises:
+        DplError: `run` is no run folder, is not trained (yet), does not fit its files, or was made with another backbone.
+
+    Example:
+        >>> import dpl
+        >>> backbone = dpl.load_backbone("tiny")
+        >>> design = dpl.DplConfig(dpl.PromptLayout.uniform(1, backbone.image.depth, backbone.text.depth))
+        >>> dpl.save_run("runs/kept", dpl.Dpl(backbone, ["cat", "dog"], ["a photo of a {}."], design))
+        >>> dpl.load_run("runs/kept", backbone).class_names
+        ('cat', 'dog')
     """
     run = Path(run)
     config = read_config(run)
@@ -234,18 +421,51 @@ def load_run(
     if isinstance(backbone, Backbone):
         loaded = backbone
     else:
-        loaded = load_backbone(backbone or config["backbone"]["name"], device, precision)
-    check_backbone(run, loaded)
+        made_with = config["backbone"]
+        loaded = load_backbone(
+            backbone or made_with["name"],
+            device,
+            precision,
+            revision=revision or (None if backbone else made_with.get("commit")),
+            allow_pickle=allow_pickle,
+            download=download,
+            on_fetch=announce(say),
+            resize=ANY_RESIZE,
+        )
+        for note in loaded.notes:
+            say(note)
+    for note in check_backbone(run, loaded):
+        say(note)
+    loaded = with_own_preprocessing(run, loaded)
     try:
         with safe_open(run / _PARAMETERS, framework="pt") as file:
             header = json.loads((file.metadata() or {})["dpl"])
-        method, task = method_row(header["method"]).load(), config["task"]
-        design = TypeAdapter(method.Design).validate_python(header["design"])
+        method, task = method_spec(header["method"]).load(), config["task"]
+        for template in task["templates"]:
+            check_template(template, f"{run / 'config.json'}: template {shown(template[:80])!r}")
+        design = validated(method.Config, header["design"], f"{run / _PARAMETERS}: design")
         model = method(loaded, task["class_names"], task["templates"], design)
-        model.load_state_dict(load_file(run / _PARAMETERS))
-        model.scalars = header["scalars"]
+        model.load_state_dict(_finite(load_file(run / _PARAMETERS)))
+        model.scalars = {name: _finite_number(name, value) for name, value in header["scalars"].items()}
         if PromptLayout.load(run / "layout.json") != model.layout:
             raise ValueError("layout.json has another layout")
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except DplError:
+        raise
+    except (SafetensorError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise DplError(f"{run / _PARAMETERS}: does not fit the run ({str(error).splitlines()[0]})") from None
+    model.head = _read_head(run, model)
     return model.eval()
+
+
+def _finite(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Returns `tensors`; `ValueError` if one holds a number that is not finite."""
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    return tensors
+
+
+def _finite_number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}, not a finite number")
+    return value

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from dpl.backbones.branch import Branch
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def test_a_branch_shows_the_layers_of_either_tower(make_clip):

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import attention
-from dpl.files import read_json
+from dpl.utils.files import read_json
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 
 def test_all_variants_agree_in_float64(tmp_path: Path, capsys: pytest.CaptureFixture):

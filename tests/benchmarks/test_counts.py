@@ -11,7 +11,9 @@ from benchmarks.clips import SHAPES, TEMPLATE, BranchShape, class_names, random_
 from benchmarks.counts import step_work, weight_bytes
 from benchmarks.floors import Floor
 from benchmarks.subjects import SUBJECTS, Case, Subject, make_model, make_step, prompts_of
-from dpl.optimization import frozen
+from dpl.optim.optimizer import frozen
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 DEEP = replace(SHAPES["tiny"], image=BranchShape(32, 8, 4), text=BranchShape(24, 8, 3))
 FLASH = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu

@@ -7,6 +7,8 @@ from benchmarks import maps
 from benchmarks.__main__ import main
 from dpl import load_backbone, load_task
 
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
+
 
 def test_the_object_is_in_the_middle_of_its_half():
     item = load_task("digits").test[0]

@@ -12,11 +12,13 @@ from benchmarks.__main__ import main
 from benchmarks.clips import SHAPES, TEMPLATE, class_names, random_backbone
 from benchmarks.methods import SUBJECTS, Classes, MethodFloor, Settings, make_method, measure, method_step, operations
 from dpl import Backbone
-from dpl.classifier import sentences
-from dpl.files import read_json
+from dpl.data.templates import sentences
 from dpl.methods import METHODS
-from dpl.prompts.inputs import ContextTexts
+from dpl.prompts.context_tokens import ContextTexts
 from dpl.prompts.texts import Texts
+from dpl.utils.files import read_json
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 SHAPE = replace(SHAPES["tiny"], positions=32)  # for a context of 16
 LEARNS_NOTHING_BY_STEPS = {"zero-shot", "linear-probe", "tip-adapter"}

@@ -9,6 +9,8 @@ import dpl
 from benchmarks import seconds
 from benchmarks.__main__ import main
 
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
+
 
 def test_the_papers_search_is_one_epoch_times_its_epochs_and_the_training(monkeypatch: pytest.MonkeyPatch):
     searched: list[Any] = []

@@ -9,8 +9,10 @@ from benchmarks import step
 from benchmarks.__main__ import main
 from benchmarks.memory import Setup, measure_apart, peak_memory
 from benchmarks.subjects import SUBJECTS, Case
-from dpl.errors import DplError
-from dpl.files import read_json
+from dpl.utils.errors import DplError
+from dpl.utils.files import read_json
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 SETUP = Setup("tiny", "fp32", "cpu", 1, 1)
 

@@ -11,9 +11,11 @@ from benchmarks.counts import text_load
 from benchmarks.floors import Floor
 from benchmarks.subjects import SUBJECTS, Case, differences, make_model, make_optimizers, make_step, prompts_of
 from dpl import Backbone
-from dpl.classifier import sentences
+from dpl.data.templates import sentences
 from dpl.prompts.texts import Texts
 from dpl.search.mixture import bilevel_step
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 SHAPE = SHAPES["tiny"]
 CASES = [Case("search", 4, 2), Case("search", 7, 5), Case("train", 4, 3), Case("train", 2, 1)]

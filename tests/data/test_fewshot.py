@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dpl.data.fewshot import sample
 from dpl.data.task import Augmentation, Item, Task
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def task(train: list[int], val: list[int]) -> Task:
@@ -21,7 +21,7 @@ def task(train: list[int], val: list[int]) -> Task:
 
 
 def by_the_protocol(items, shots):
-    """protocol.md, "Few-shot sampling", with the module's functions as in the CoOp family; the caller has seeded."""
+    """docs/protocol.md, "Few-shot sampling", with the module's functions as in the CoOp family; the caller has seeded."""
     chosen = []
     order = []
     for item in items:

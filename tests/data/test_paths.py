@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dpl.data.paths import entries, folders, is_image, listed, relative_name, shown
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def test_endings_count_in_any_case():

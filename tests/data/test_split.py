@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dpl.data.split import filled, take, three_ways
 from dpl.data.task import Item
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def items(count: int) -> list[Item]:

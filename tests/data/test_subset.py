@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dpl.data.fewshot import sample
 from dpl.data.subset import labels_of, subset
 from dpl.data.task import Augmentation, Item, Task
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def task(train: list[int], val: list[int], test: list[int], classes: int) -> Task:

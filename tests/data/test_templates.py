@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpl import load_task
-from dpl.arguments import parse_run
-from dpl.cli import main
-from dpl.config import checked, command
-from dpl.data.templates import PHOTOS, given_templates, with_templates
-from dpl.errors import DplError
+from dpl.cli.arguments import parse_run
+from dpl.cli.main import main
+from dpl.config import command
+from dpl.data.templates import PHOTOS, given_templates, sentences, with_templates
+from dpl.pipeline import self_contained
+from dpl.utils.errors import DplError
 
 
 def write(path: Path, data: bytes) -> str:
@@ -26,7 +27,7 @@ def test_texts_and_files_in_their_order(tmp_path):
 
 def test_a_text_is_a_text_even_where_a_file_is_called_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("{}").write_text("a {}\nb {}")
+    Path("{}").write_text("a {}\nb {}", encoding="utf-8")
     assert given_templates(["{}"]) == ("{}",)
 
 
@@ -81,11 +82,11 @@ def test_templates_chosen_here_are_told_and_others_are_not(tree):
 
 def test_the_settings_of_a_run_hold_the_texts_and_its_command_repeats_them(tmp_path):
     file = write(tmp_path / "t.txt", b"a {}\nit's {}\n")
-    config = checked(parse_run("fit", ["digits", "--template", file, "one {}", "--shots", "2"]))
+    config = self_contained(parse_run("fit", ["digits", "--template", file, "one {}", "--shots", "2"]))
     assert config.template == ("a {}", "it's {}", "one {}") and config.shots == 2
     import shlex
 
-    assert checked(parse_run("fit", shlex.split(command("fit", config))[2:])) == config
+    assert self_contained(parse_run("fit", shlex.split(command("fit", config))[2:])) == config
 
 
 def test_a_run_is_made_with_them_and_says_so(images, checkpoint, tmp_path, capsys):
@@ -99,3 +100,10 @@ def test_a_run_is_made_with_them_and_says_so(images, checkpoint, tmp_path, capsy
         assert config["task"]["templates"] == expected
         assert ("for the ensemble 7 more for photos" in " ".join(said.split())) == (not words_more)
         assert config["settings"]["template"] == ([] if not words_more else expected)
+
+
+@given(st.text(max_size=9), st.text(max_size=9), st.text(max_size=9))
+def test_a_class_name_is_put_in_as_it_is(before, name, after):
+    template = (before + "{}" + after).replace("{}", "\0").translate({ord("{"): "", ord("}"): ""}).replace("\0", "{}", 1)
+    template = template.replace("\0", "")
+    assert sentences(template, [name]) == [name.join(template.split("{}"))]

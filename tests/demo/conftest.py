@@ -12,8 +12,8 @@ from PIL import Image
 from dpl import load_backbone, save_run
 from dpl.backbones.loading import Backbone
 from dpl.demo.demo import Demo
-from dpl.methods.coop import CoOp, CoOpDesign
-from dpl.methods.dpl import Dpl, DplDesign
+from dpl.methods.coop import CoOp, CoOpConfig
+from dpl.methods.dpl import Dpl, DplConfig
 from dpl.prompts.layout import PromptLayout
 from dpl.runs import class_features, load_run
 
@@ -30,7 +30,7 @@ def backbone(checkpoint: Path) -> Backbone:
 def run(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder, with prompts that make a difference."""
     folder = tmp_path_factory.mktemp("demo") / "colours & <b>more"
-    save_run(folder, Dpl(backbone, NAMES, TEMPLATES, DplDesign(PromptLayout.uniform(3, 2, 2), 2.0), seed=1))
+    save_run(folder, Dpl(backbone, NAMES, TEMPLATES, DplConfig(PromptLayout.uniform(3, 2, 2), 2.0), seed=1))
     return folder
 
 
@@ -43,7 +43,7 @@ def demo(run: Path, backbone: Backbone) -> Demo:
 @pytest.fixture(scope="session")
 def of_classes(backbone: Backbone) -> Demo:
     """The demo of a method whose parameters belong to its classes."""
-    model = CoOp(backbone, NAMES, TEMPLATES, CoOpDesign(context=2, class_specific=True), seed=1).eval()
+    model = CoOp(backbone, NAMES, TEMPLATES, CoOpConfig(context=2, class_specific=True), seed=1).eval()
     return Demo("coop", model, model.text_features().detach())
 
 

@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from dpl.demo.listening import address, is_loopback, listen
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def test_any_free_port_is_found_on_this_machine_alone():

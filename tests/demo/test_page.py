@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dpl.data.pixels.decode import read_image
+from dpl.data.pixels.transforms import eval_pixels
 from dpl.demo.demo import Demo, Example, png
 from tests.browser import Tab
 
@@ -17,8 +19,8 @@ MODELS = ("zero-shot", "tuned")
 
 @pytest.fixture
 def url(served: Callable[[Demo], str], demo: Demo, picture: Path) -> str:
-    with Image.open(picture) as image:
-        example = Example("test/<i>7</i>.png", "test/<i>7</i>.png: green", png(image))
+    pixels = eval_pixels(read_image(picture), demo.model.backbone.preprocessing)  # an example is stored as the model saw it
+    example = Example("test/<i>7</i>.png", "test/<i>7</i>.png: green", png(Image.fromarray(pixels.permute(1, 2, 0).numpy())))
     return served(Demo(demo.name, demo.model, demo.model.text_features().detach(), [example]))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dpl.cli import main
+from dpl.cli.main import main
 from dpl.demo.listening import listen
 from tests.demo.test_app import question
 
@@ -23,7 +23,7 @@ def ended(*words, **_):
     os._exit(9)
 socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = ended
 socket.getaddrinfo = lambda host, *rest, **more: found(host, *rest, **more) if host == "127.0.0.1" else ended(host)
-from dpl.cli import main
+from dpl.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_served_is_told_in_a_line(capsys, run: Path, tmp_path: Pa
 def test_another_address_than_loopback_is_warned_of(capsys, run: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("uvicorn.Server.run", lambda *_, **__: None)
     assert main(["demo", str(run), "--port", "0", "--host", "0.0.0.0", "--backbone", str(checkpoint)]) == 0
-    warning = "warning: with --host 0.0.0.0 whoever reaches this machine can use the demo; there is no password"
+    warning = "warning: with --host 0.0.0.0 everyone who can reach this machine can use the demo; there is no password"
     assert warning in capsys.readouterr().err
     assert main(["demo", str(run), "--port", "0", "--backbone", str(checkpoint)]) == 0
     assert "warning" not in capsys.readouterr().err

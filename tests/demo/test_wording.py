@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpl.demo.wording import LONGEST, MOST_NAMES, Wording, read_wording
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 OWN = Wording(("cat", "old_name", "x" * 300), "a photo of a {}.")
 

@@ -22,10 +22,10 @@ class Sequenced:
     """The token that the last layer is asked at."""
 
 
-def shares(blocks: Sequence[Any], sample: Sequenced, prompts: Sequence[Tensor], gate: float, deep: Sequence[Tensor]) -> Tensor:
+def shares(blocks: Sequence[Any], sample: Sequenced, prompts: Sequence[Tensor], scale: float, deep: Sequence[Tensor]) -> Tensor:
     """(layers, heads): the mean over the queries of what goes to `prompts`, keys and values only, or to context tokens.
 
-    A prompt counts `gate` times. `deep` replaces the context tokens in front of layers 1, 2, ...
+    A prompt counts `scale` times. `deep` replaces the context tokens in front of layers 1, 2, ...
     """
     x, context, rows = sample.states.clone(), sample.context, []
     may_see = torch.ones(len(x), len(x)).bool()
@@ -33,13 +33,13 @@ def shares(blocks: Sequence[Any], sample: Sequenced, prompts: Sequence[Tensor], 
     for index, (block, own) in enumerate(zip(blocks, prompts, strict=True)):
         if 0 < index <= len(deep):
             x[context] = deep[index - 1].double()
-        x, share = _layer(block, x, own.double(), gate, may_see, context)
+        x, share = _layer(block, x, own.double(), scale, may_see, context)
         queries = torch.zeros(len(x)).bool().index_fill(0, torch.tensor(sample.asked), True)
         rows.append(share[:, queries if index == len(blocks) - 1 else ~context].mean(dim=1))
     return torch.stack(rows)
 
 
-def _layer(block: Any, x: Tensor, prompts: Tensor, gate: float, may_see: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+def _layer(block: Any, x: Tensor, prompts: Tensor, scale: float, may_see: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
     attention, heads, share = block.self_attn, [], []
     seen = norm(block.layer_norm1, torch.cat([x, prompts]))
     query, key, value = (
@@ -50,7 +50,7 @@ def _layer(block: Any, x: Tensor, prompts: Tensor, gate: float, may_see: Tensor,
     for head in range(attention.num_heads):
         own = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
         weights = (query[:, own] @ key[:, own].T / attention.head_dim**0.5).exp()
-        weights = weights * torch.cat([may_see.double(), torch.full((len(x), len(prompts)), gate).double()], dim=1)
+        weights = weights * torch.cat([may_see.double(), torch.full((len(x), len(prompts)), scale).double()], dim=1)
         weights = weights / weights.sum(dim=1, keepdim=True)
         heads.append(weights @ value[:, own])
         share.append(weights[:, torch.cat([context, torch.ones(len(prompts)).bool()])].sum(dim=1))
@@ -64,7 +64,7 @@ def image(backbone: Backbone, pixels: Tensor, context: Tensor) -> Sequenced:
     model: Any = backbone.clip.vision_model
     kernel = model.embeddings.patch_embedding.weight
     patch, grid = kernel.shape[-1], pixels.shape[-1] // kernel.shape[-1]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.preprocessing.mean, backbone.preprocessing.std))
     scaled = ((pixels.float() / 255 - mean) / std).double()
     patches = scaled.view(3, grid, patch, grid, patch).permute(1, 3, 0, 2, 4).reshape(grid * grid, -1)
     states = torch.cat([model.embeddings.class_embedding[None], patches @ kernel.reshape(len(kernel), -1).T])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
@@ -59,7 +59,6 @@ def small(checkpoint: Path) -> Backbone:
 LENGTHS = st.tuples(*[st.integers(0, 5)] * 2)
 
 
-@settings(max_examples=25, deadline=None)
 @given(image=LENGTHS, text=LENGTHS, names=st.lists(st.sampled_from(NAMES), min_size=1, max_size=6))
 def test_random_layouts_and_classes_are_counted_to_the_operation(
     small: Backbone, image: tuple[int, ...], text: tuple[int, ...], names: list[str]

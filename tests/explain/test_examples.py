@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dpl.evaluate import Evaluation
 from dpl.explain.examples import choose, confused, kinds, shuffled, small
-from dpl.explain.stored import KINDS
+from dpl.schemas.explanation import KINDS
 
 CLASSES = st.integers(0, 4)
 IMAGES = st.lists(st.tuples(CLASSES, CLASSES, CLASSES), min_size=1, max_size=60)

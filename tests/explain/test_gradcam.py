@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPModel
 
 from dpl import Backbone, ZeroShot, load_backbone
-from dpl.backbones.loading import linear_layers_to_bfloat16
+from dpl.backbones.clip import linear_layers_to_bfloat16
 from dpl.classifier import ClipClassifier
 from dpl.explain.gradcam import IMAGES_AT_ONCE, class_maps, see
 from dpl.methods import METHODS
-from dpl.methods.dpl import Dpl, DplDesign
+from dpl.methods.dpl import Dpl, DplConfig
 from dpl.methods.ivlp import Ivlp
 from dpl.methods.method import Method
 from dpl.methods.tip_adapter import TipAdapter
-from dpl.methods.zero_shot import ZeroShotDesign, ZeroShotMethod
+from dpl.methods.zero_shot import ZeroShotConfig, ZeroShotMethod
 from dpl.prompts.layout import PromptLayout
 from tests.checkpoints import MEAN, STD
 from tests.methods.plain import draw_pixels
@@ -44,7 +44,7 @@ def make(backbone: Backbone) -> Callable[[str], Method]:
 
     def made(name: str) -> Method:
         cls = METHODS[name].load()
-        design: Any = DplDesign(PromptLayout((2, 3), (1, 2))) if cls is Dpl else cls.Design()
+        design: Any = DplConfig(PromptLayout((2, 3), (1, 2))) if cls is Dpl else cls.Config()
         model = cls(backbone, NAMES, (TEMPLATE,), design)
         draw = torch.Generator().manual_seed(1)
         if isinstance(model, TipAdapter):
@@ -170,17 +170,17 @@ def differenced_maps(model: ClipClassifier, pixels: Tensor, step: float = 0.02) 
 
 @contextmanager
 def unchanged(model: Method) -> Iterator[None]:
-    """Asserts that the model is afterwards as it was before, gradients, flags, hooks and all."""
+    """Asserts that the model is afterwards as it was before: gradients, flags, weights and logits."""
 
-    def state() -> Any:
+    def state() -> list[Any]:
         parts = [*model.parameters(), *model.backbone.clip.parameters()]
-        hooks = [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.backbone.clip.modules()]
-        return [(part.requires_grad, part.grad, part.data.clone()) for part in parts], hooks
+        return [(part.requires_grad, part.grad, part.data.clone()) for part in parts]
 
-    (before, hooks), grad = state(), torch.is_grad_enabled()
+    pixels = draw_pixels(2)
+    before, grad, logits = state(), torch.is_grad_enabled(), model(pixels)
     yield
-    after, hooks_after = state()
-    assert hooks == hooks_after and grad == torch.is_grad_enabled()
+    after = state()
+    assert grad == torch.is_grad_enabled() and torch.equal(model(pixels), logits)
     for (flag, none, data), (flag_after, none_after, data_after) in zip(before, after, strict=True):
         assert flag == flag_after and none is none_after is None and torch.equal(data, data_after)
 
@@ -223,7 +223,7 @@ def test_known_class_embeddings_are_taken(make: Callable[[str], Method]):
 
 
 @pytest.mark.parametrize("breaks", ["image_features", "logits"])
-def test_an_exception_leaves_no_hook(make: Callable[[str], Method], monkeypatch: pytest.MonkeyPatch, breaks: str):
+def test_an_exception_leaves_the_model_as_it_was(make: Callable[[str], Method], monkeypatch: pytest.MonkeyPatch, breaks: str):
     model = make("dpl")
     real = getattr(model, breaks)
 
@@ -231,8 +231,8 @@ def test_an_exception_leaves_no_hook(make: Callable[[str], Method], monkeypatch:
         real(*arguments)
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(model, breaks, broken)
-    with unchanged(model), pytest.raises(RuntimeError, match="broken"):
+    with unchanged(model), monkeypatch.context() as patch, pytest.raises(RuntimeError, match="broken"):
+        patch.setattr(model, breaks, broken)
         class_maps(model, draw_pixels(COUNT), LABELS)
 
 
@@ -260,6 +260,6 @@ def test_a_layer_that_computes_in_bf16_has_the_same_maps_but_for_rounding(make: 
 
 
 def test_zero_shot_with_nothing_to_learn_is_the_classifier_itself(backbone: Backbone):
-    method = ZeroShotMethod(backbone, NAMES, (TEMPLATE,), ZeroShotDesign())
+    method = ZeroShotMethod(backbone, NAMES, (TEMPLATE,), ZeroShotConfig())
     pixels = draw_pixels(COUNT)
     assert torch.equal(class_maps(method, pixels, LABELS), class_maps(ZeroShot(backbone, NAMES, (TEMPLATE,)), pixels, LABELS))

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from dpl.classifier import ZeroShot
-from dpl.config import Occasion
-from dpl.methods.clip_lora import ClipLora, ClipLoraDesign
-from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, cache_keys
+from dpl.config import Protocol
+from dpl.methods.clip_lora import ClipLora, ClipLoraConfig
+from dpl.methods.tip_adapter import TipAdapter, TipAdapterConfig, cache_keys
 from dpl.methods.tip_adapter_f import TipAdapterF, TipAdapterFRun
-from dpl.optimization import descend, learning_rate, make_optimizer, set_learning_rate
-from dpl.regularization import Aggregate, gaussian_weights
+from dpl.optim.optimizer import descend, learning_rate, make_optimizer, set_learning_rate
+from dpl.optim.regularization import Aggregate, gaussian_weights
 
 from .conftest import CLASS_NAMES, META, TEMPLATES, load_golden, normal
 
@@ -39,7 +39,7 @@ def close(ours: Tensor, golden: Tensor, limit: float) -> None:
 
 def tip_adapter(cls: type[TipAdapter], backbone) -> TipAdapter:
     hyper = META["methods"]["tip_adapter"]["hyper_parameters"]
-    return cls(backbone, CLASS_NAMES, TEMPLATES[:1], TipAdapterDesign(alpha=hyper["alpha"], beta=hyper["beta"]))
+    return cls(backbone, CLASS_NAMES, TEMPLATES[:1], TipAdapterConfig(alpha=hyper["alpha"], beta=hyper["beta"]))
 
 
 def test_tip_adapters_keys_classifier_and_logits(golden_backbone, show):
@@ -61,7 +61,7 @@ def test_tip_adapters_keys_classifier_and_logits(golden_backbone, show):
 def test_two_steps_of_tip_adapter_f(golden_backbone, show):
     golden, model = load_golden("tip_adapter"), tip_adapter(TipAdapterF, golden_backbone)
     model.load_state_dict({"keys": golden["out.cache_keys"], "labels": golden["in.cache_labels"]})
-    config = replace(TipAdapterFRun.published(Occasion())["train"], epochs=1)
+    config = replace(TipAdapterFRun.paper_settings(Protocol())["train"], epochs=1)
     optimizer = make_optimizer(config, model.parameters())
     for step in (1, 2):
         show(f"images_train{step}")
@@ -75,7 +75,7 @@ def test_two_steps_of_tip_adapter_f(golden_backbone, show):
 
 
 def test_clip_loras_features_loss_and_all_gradients(golden_backbone, show):
-    golden, design = load_golden("clip_lora"), ClipLoraDesign(rank=2, alpha=1, dropout=0.0)
+    golden, design = load_golden("clip_lora"), ClipLoraConfig(rank=2, alpha=1, dropout=0.0)
     model, stored = ClipLora(golden_backbone, CLASS_NAMES, TEMPLATES, design), golden.parameters()
     parameters = {}
     for branch, additions in (("vision", "image"), ("text", "text")):

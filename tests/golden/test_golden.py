@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import CLIPModel
 
 from dpl.backbones.branch import Branch
+from dpl.optim.regularization import distillation
 from dpl.prompts.inject import attach
 from dpl.prompts.modules import FixedPrompts, PromptMixture
-from dpl.regularization import distillation
 
 from .conftest import META, Golden, clip_weight, load_golden
 

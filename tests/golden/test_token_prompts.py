@@ -16,31 +16,31 @@ from torch import Tensor
 from dpl.backbones.loading import Backbone
 from dpl.classifier import ZeroShot
 from dpl.config import Penalties
-from dpl.methods.cocoop import CoCoOp, CoCoOpDesign
-from dpl.methods.coop import CoOp, CoOpDesign
-from dpl.methods.ivlp import Ivlp, IvlpDesign
-from dpl.methods.language_prompting import LanguagePrompting, LanguagePromptingDesign
-from dpl.methods.maple import MaPLe, MaPLeDesign
+from dpl.methods.cocoop import CoCoOp, CoCoOpConfig
+from dpl.methods.coop import CoOp, CoOpConfig
+from dpl.methods.ivlp import Ivlp, IvlpConfig
+from dpl.methods.language_prompting import LanguagePrompting, LanguagePromptingConfig
+from dpl.methods.maple import MaPLe, MaPLeConfig
 from dpl.methods.method import Method
 from dpl.methods.promptsrc import PromptSRC, PromptSRCRun
-from dpl.methods.vpt import Vpt, VptDesign
-from dpl.regularization import Embedded, Regularizer, distillation
+from dpl.methods.vpt import Vpt, VptConfig
+from dpl.optim.regularization import Embedded, Regularizer, distillation
 
 from .conftest import CLASS_NAMES, META, PHRASE, TEMPLATES, Golden, load_golden
 
 METHODS: dict[str, tuple[type[Method], Any]] = {
-    "coop_generic": (CoOp, CoOpDesign(context=16)),
-    "coop_init": (CoOp, CoOpDesign(init=PHRASE)),
-    "coop_csc": (CoOp, CoOpDesign(context=4, class_specific=True)),
-    "coop_middle": (CoOp, CoOpDesign(context=4, place="middle")),
-    "coop_front": (CoOp, CoOpDesign(context=4, place="front")),
-    "vpt_deep": (Vpt, VptDesign(context=4, depth=3)),
-    "language_deep": (LanguagePrompting, LanguagePromptingDesign(context=4, depth=3)),
-    "ivlp_2p2_d3": (Ivlp, IvlpDesign(image_context=2, text_context=2)),
-    "ivlp_4p4_d2": (Ivlp, IvlpDesign(image_context=4, text_context=4, depth=2)),
-    "maple_n2_d2": (MaPLe, MaPLeDesign(context=2, depth=2)),
-    "maple_n2_d3": (MaPLe, MaPLeDesign(context=2, depth=9)),  # of which the model has 3
-    "cocoop": (CoCoOp, CoCoOpDesign()),
+    "coop_generic": (CoOp, CoOpConfig(context=16)),
+    "coop_init": (CoOp, CoOpConfig(init=PHRASE)),
+    "coop_csc": (CoOp, CoOpConfig(context=4, class_specific=True)),
+    "coop_middle": (CoOp, CoOpConfig(context=4, place="middle")),
+    "coop_front": (CoOp, CoOpConfig(context=4, place="front")),
+    "vpt_deep": (Vpt, VptConfig(context=4, depth=3)),
+    "language_deep": (LanguagePrompting, LanguagePromptingConfig(context=4, depth=3)),
+    "ivlp_2p2_d3": (Ivlp, IvlpConfig(image_context=2, text_context=2)),
+    "ivlp_4p4_d2": (Ivlp, IvlpConfig(image_context=4, text_context=4, depth=2)),
+    "maple_n2_d2": (MaPLe, MaPLeConfig(context=2, depth=2)),
+    "maple_n2_d3": (MaPLe, MaPLeConfig(context=2, depth=9)),  # of which the model has 3
+    "cocoop": (CoCoOp, CoCoOpConfig()),
     "promptsrc": (PromptSRC, PromptSRCRun("digits").design),
 }
 

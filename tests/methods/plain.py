@@ -42,7 +42,7 @@ def text_features(backbone: Backbone, rows: Sequence[list[int]], context: Tensor
 def image_features(backbone: Backbone, pixels: Tensor, context: Tensor | None = None, deep: Sequence[Tensor] = ()) -> Tensor:
     """Unit embeddings of uint8 pixels with `context`, (n, width), behind the patches, exchanged before layers for `deep`."""
     clip: Any = backbone.clip
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.preprocessing.mean, backbone.preprocessing.std))
 
     def append(_module: Any, _inputs: tuple, embeds: Tensor) -> Tensor:
         return embeds if context is None else torch.cat([embeds, context.expand(len(embeds), -1, -1)], dim=1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dpl import Backbone, evaluate_classifier, load_backbone, load_run, load_task
 from dpl.config import preset
 from dpl.evaluate import most_probable
-from dpl.methods.cocoop import CoCoOp, CoCoOpDesign, CoCoOpRun
+from dpl.methods.cocoop import CoCoOp, CoCoOpConfig, CoCoOpRun
 from dpl.runs import save_run
 
 from .plain import close, draw_pixels, ids, image_features, text_features
@@ -24,7 +24,7 @@ def backbone(checkpoint: Path) -> Backbone:
 
 @pytest.fixture
 def model(backbone: Backbone) -> CoCoOp:
-    return CoCoOp(backbone, NAMES, TEMPLATES, CoCoOpDesign(), seed=1)
+    return CoCoOp(backbone, NAMES, TEMPLATES, CoCoOpConfig(), seed=1)
 
 
 def theirs(model: CoCoOp, pixels: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ def test_evaluation_and_prediction_go_by_the_images_own_texts(model, images):
 
 def test_the_network_starts_as_pytorchs_and_draws_from_its_own_name_alone(backbone):
     before = torch.random.get_rng_state()
-    model = CoCoOp(backbone, NAMES, TEMPLATES, CoCoOpDesign(), seed=1)
+    model = CoCoOp(backbone, NAMES, TEMPLATES, CoCoOpConfig(), seed=1)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert {key: tuple(value.shape) for key, value in model.state_dict().items()} == {
         "context": (len(ids(backbone, "a photo of a")) - 2, 24),
@@ -101,13 +101,13 @@ def test_the_network_starts_as_pytorchs_and_draws_from_its_own_name_alone(backbo
     }
     first, last = (model.state_dict()[f"meta.{layer}.weight"].abs().max().item() for layer in (0, 2))
     assert 0.125 < first <= 0.25 and 0.5 < last <= 1  # uniform within 1 / sqrt(inputs)
-    models = [model, *(CoCoOp(backbone, NAMES, TEMPLATES, CoCoOpDesign(), seed=seed) for seed in (1, 2))]
+    models = [model, *(CoCoOp(backbone, NAMES, TEMPLATES, CoCoOpConfig(), seed=seed) for seed in (1, 2))]
     mine, again, other = (found.state_dict()["meta.2.weight"] for found in models)
     assert torch.equal(again, mine) and not torch.equal(other, mine)
 
 
 def test_a_context_without_words_starts_at_random(backbone):
-    design = CoCoOpDesign(context=9, init="", prompt_std=0.3)
+    design = CoCoOpConfig(context=9, init="", prompt_std=0.3)
     model = CoCoOp(backbone, NAMES, TEMPLATES, design)
     assert model.context.std().item() == pytest.approx(0.3, rel=0.2)
     assert model.layout.text == (9, 0) and model.design is design

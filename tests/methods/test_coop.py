@@ -6,8 +6,8 @@ from torch import Tensor
 
 from dpl import Backbone, load_backbone
 from dpl.config import preset
-from dpl.errors import DplError
-from dpl.methods.coop import CoOp, CoOpDesign, CoOpRun
+from dpl.methods.coop import CoOp, CoOpConfig, CoOpRun
+from dpl.utils.errors import DplError
 
 from .plain import close, draw_pixels, ids, image_features, text_features
 
@@ -24,7 +24,7 @@ def embeddings(backbone: Backbone, phrase: str) -> Tensor:
 
 
 def coop(backbone: Backbone, seed: int = 0, names: list[str] = NAMES, **design) -> CoOp:
-    return CoOp(backbone, names, TEMPLATES, CoOpDesign(**design), seed)
+    return CoOp(backbone, names, TEMPLATES, CoOpConfig(**design), seed)
 
 
 def test_the_context_starts_with_the_spread_that_is_asked_for(backbone):
@@ -81,18 +81,18 @@ def test_other_classes_take_a_generic_context_and_no_specific_one(backbone):
 
 
 def test_a_context_that_is_too_long_is_refused(backbone):
-    with pytest.raises(DplError, match=r"a text has \d+ tokens with its context, .* reads 40; take a shorter context"):
+    with pytest.raises(DplError, match=r"a text has \d+ tokens with its context, .* reads 40; use a shorter context"):
         coop(backbone, context=38)
 
 
 def test_a_number_of_tokens_that_the_words_do_not_have_is_refused(backbone):
-    with pytest.raises(DplError, match="--context 7: the words of --init 'a photo of a' are 4; give one of both"):
+    with pytest.raises(DplError, match="--context 7: --init 'a photo of a' has 4 words; give only one of the two"):
         coop(backbone, context=7, init=PHRASE)
 
 
 @pytest.mark.parametrize("shots, epochs", [(1, 50), (2, 100), (4, 100), (8, 200), (16, 200)])
 def test_the_authors_train_longer_with_more_shots(shots, epochs):
     run = preset(CoOpRun, "paper", "digits", shots)
-    assert run.design == CoOpDesign()
+    assert run.design == CoOpConfig()
     assert (run.train.epochs, run.train.batch_size, run.train.lr) == (epochs, 32, 2e-3)
     assert preset(CoOpRun, "paper", "imagenet", shots).train.epochs == 50

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from dpl import Backbone, load_backbone
 from dpl.classifier import ZeroShot
 from dpl.config import preset
-from dpl.errors import DplError
-from dpl.methods.ivlp import Ivlp, IvlpDesign, IvlpRun
+from dpl.methods.ivlp import Ivlp, IvlpConfig, IvlpRun
+from dpl.utils.errors import DplError
 
 from .plain import close, draw_pixels, ids, image_features, text_features
 
@@ -22,7 +22,7 @@ def backbone(checkpoint: Path) -> Backbone:
 
 
 def ivlp(backbone: Backbone, image: int, text: int, depth: int | None = None, std: float = 0.5, names: list[str] = NAMES) -> Ivlp:
-    return Ivlp(backbone, names, TEMPLATES, IvlpDesign(image, text, depth, std), seed=1)
+    return Ivlp(backbone, names, TEMPLATES, IvlpConfig(image, text, depth, std), seed=1)
 
 
 @pytest.mark.parametrize("image, text, depth", [(2, 2, None), (3, 4, 1), (1, 6, 2)])
@@ -56,7 +56,7 @@ def test_few_text_tokens_start_at_words_and_all_others_at_random(backbone):
 
 
 def test_the_seed_decides_where_it_starts(backbone):
-    design = IvlpDesign()
+    design = IvlpConfig()
     one, again, other = (Ivlp(backbone, NAMES, TEMPLATES, design, seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], again[key]) for key in one)
     assert [key for key in one if torch.equal(one[key], other[key])] == ["text.0"]  # the words
@@ -92,12 +92,12 @@ def test_underscores_in_names_are_spaces(backbone):
 
 
 def test_a_context_that_is_too_long_is_refused(backbone):
-    with pytest.raises(DplError, match=r"a text has \d+ tokens with its context, .* reads 40; take a shorter context"):
+    with pytest.raises(DplError, match=r"a text has \d+ tokens with its context, .* reads 40; use a shorter context"):
         ivlp(backbone, 2, 37)
 
 
 def test_both_presets_have_two_and_two_tokens_in_all_layers():
     default, paper = (preset(IvlpRun, name, "digits") for name in ("default", "paper"))
-    assert default.design == paper.design == IvlpDesign(2, 2, None, 0.02)
+    assert default.design == paper.design == IvlpConfig(2, 2, None, 0.02)
     assert (paper.train.epochs, paper.train.batch_size, paper.train.lr) == (5, 4, 3.5e-3)
     assert replace(default.train, epochs=5) != paper.train

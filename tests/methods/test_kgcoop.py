@@ -8,7 +8,7 @@ from dpl import Backbone, load_backbone
 from dpl.config import preset
 from dpl.methods.coop import CoOp
 from dpl.methods.kgcoop import KgCoOp, KgCoOpRun
-from dpl.regularization import Regularizer
+from dpl.optim.regularization import Regularizer
 
 from .plain import close, draw_pixels, ids, image_features, text_features
 

@@ -8,13 +8,13 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from dpl import Backbone, load_backbone, load_task, sample
-from dpl.data.transforms import decode
-from dpl.errors import DplError
-from dpl.methods.linear_probe import LinearProbe, LinearProbeDesign, LinearProbeRun
+from dpl.data.pixels.transforms import decode
+from dpl.methods.linear_probe import LinearProbe, LinearProbeConfig, LinearProbeRun
 from dpl.methods.method import Inputs
 from dpl.pipeline import fit
 from dpl.runs import load_run
 from dpl.train import train
+from dpl.utils.errors import DplError
 
 from .plain import close, draw_pixels
 
@@ -26,11 +26,11 @@ def inputs(checkpoint: Path, images: Path) -> Inputs:
 
 
 def probe(inputs: Inputs) -> LinearProbe:
-    return LinearProbe(inputs.backbone, inputs.task.class_names, inputs.task.templates, LinearProbeDesign())
+    return LinearProbe(inputs.backbone, inputs.task.class_names, inputs.task.templates, LinearProbeConfig())
 
 
 def plain_features(backbone: Backbone, pixels: torch.Tensor) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.preprocessing.mean, backbone.preprocessing.std))
     clip: Any = backbone.clip
     with torch.no_grad():
         return clip.get_image_features(pixel_values=(pixels / 255 - mean) / std).pooler_output
@@ -41,13 +41,13 @@ def test_it_is_logistic_regression_on_the_frozen_features(inputs: Inputs):
     train(model, inputs, None)
     c = model.scalars["C"]
     train_features, val_features = (
-        plain_features(inputs.backbone, decode(items, inputs.backbone.image_size)) for items in (shots.train, shots.val)
+        plain_features(inputs.backbone, decode(items, inputs.backbone.preprocessing)) for items in (shots.train, shots.val)
     )
     theirs = LogisticRegression(C=c, max_iter=1000).fit(train_features.double(), [item.label for item in shots.train])
     pixels = draw_pixels()
     with torch.no_grad():
         close(model.image_features(pixels), plain_features(inputs.backbone, pixels))
-        probabilities = model(decode(shots.val, inputs.backbone.image_size)).softmax(dim=-1)
+        probabilities = model(decode(shots.val, inputs.backbone.preprocessing)).softmax(dim=-1)
     torch.testing.assert_close(
         probabilities.double(), torch.from_numpy(theirs.predict_proba(val_features.double())), atol=1e-3, rtol=0
     )
@@ -56,7 +56,7 @@ def test_it_is_logistic_regression_on_the_frozen_features(inputs: Inputs):
 
 def test_without_validation_shots_c_is_1(inputs: Inputs):
     model = probe(inputs)
-    model.conclude(replace(inputs.shots, val=()))
+    model.on_train_end(replace(inputs, shots=replace(inputs.shots, val=())))
     assert model.scalars == {"C": 1.0} and model.weight.abs().sum() > 0
 
 
@@ -66,7 +66,7 @@ def test_a_run_is_saved_and_read_again(images: Path, checkpoint: Path, tmp_path:
     assert metrics["accuracy"] >= 0.9 > metrics["zero_shot_accuracy"] and metrics["C"] == model.scalars["C"]
     inputs = Inputs(model.backbone, load_task(str(images)), sample(load_task(str(images)), 8, 1))
     again = probe(inputs)
-    again.conclude(inputs.shots)
+    again.on_train_end(inputs)
     assert torch.equal(again(pixels), model(pixels))
-    with pytest.raises(DplError, match="linear-probe: what it has learned belongs to its own 3 classes"):
+    with pytest.raises(DplError, match="linear-probe: its learned parameters belong to its own 3 classes"):
         model.for_classes(["red", "blue"])

@@ -11,7 +11,7 @@ from transformers import CLIPModel, PreTrainedTokenizerBase
 
 from dpl import Backbone, load_backbone, load_run
 from dpl.config import preset
-from dpl.methods.maple import MaPLe, MaPLeDesign, MaPLeRun
+from dpl.methods.maple import MaPLe, MaPLeConfig, MaPLeRun
 from dpl.runs import save_run
 from tests.bare import bare_backbone
 
@@ -27,7 +27,7 @@ def backbone(checkpoint: Path) -> Backbone:
 
 
 def maple(backbone: Backbone, **design) -> MaPLe:
-    return MaPLe(backbone, NAMES, TEMPLATES, MaPLeDesign(**design), seed=1)
+    return MaPLe(backbone, NAMES, TEMPLATES, MaPLeConfig(**design), seed=1)
 
 
 @pytest.mark.parametrize("depth", [1, 9])

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dpl import Backbone, load_backbone
 from dpl.config import preset
-from dpl.methods.coop import CoOp, CoOpDesign
-from dpl.methods.prograd import ProGrad, ProGradDesign, ProGradRun
+from dpl.methods.coop import CoOp, CoOpConfig
+from dpl.methods.prograd import ProGrad, ProGradConfig, ProGradRun
 
 from .plain import close, draw_pixels, ids, image_features, text_features
 
@@ -38,7 +38,7 @@ def gradients(backbone: Backbone, model: ProGrad, pixels: Tensor, labels: Tensor
 @pytest.mark.parametrize("agree", [True, False])
 def test_the_gradient_gives_way_where_it_is_against_the_general_direction(backbone, temperature, projection, agree):
     """There are no numbers of the authors' implementation: the rule is written out again, on Hugging Face's forward."""
-    design = ProGradDesign(context=2, prompt_std=0.5, temperature=temperature, projection=projection)
+    design = ProGradConfig(context=2, prompt_std=0.5, temperature=temperature, projection=projection)
     model, pixels = ProGrad(backbone, NAMES, TEMPLATES, design, seed=0), draw_pixels()
     teacher, _, _ = gradients(backbone, model, pixels, torch.zeros(5, dtype=torch.long))
     labels = teacher.argmax(dim=1) if agree else teacher.argmin(dim=1)
@@ -58,8 +58,8 @@ def test_the_gradient_gives_way_where_it_is_against_the_general_direction(backbo
 def test_without_projection_it_is_coop(backbone):
     labels, pixels = torch.tensor([0, 1, 2, 0, 1]), draw_pixels()
     models = [
-        ProGrad(backbone, NAMES, TEMPLATES, ProGradDesign(projection=0.0), seed=2),
-        CoOp(backbone, NAMES, TEMPLATES, CoOpDesign(), seed=2),
+        ProGrad(backbone, NAMES, TEMPLATES, ProGradConfig(projection=0.0), seed=2),
+        CoOp(backbone, NAMES, TEMPLATES, CoOpConfig(), seed=2),
     ]
     for model in models:
         model.objective(pixels, labels).backward([model.context])
@@ -70,7 +70,7 @@ def test_without_projection_it_is_coop(backbone):
 
 def test_a_model_that_is_not_trained_needs_no_teacher(backbone, monkeypatch):
     monkeypatch.setattr("dpl.methods.prograd.ZeroShot", None)
-    model = ProGrad(backbone, NAMES, TEMPLATES, ProGradDesign())
+    model = ProGrad(backbone, NAMES, TEMPLATES, ProGradConfig())
     assert model(draw_pixels()).shape == (5, 3)
     assert list(model.state_dict()) == ["context"]
 
@@ -79,4 +79,4 @@ def test_a_model_that_is_not_trained_needs_no_teacher(backbone, monkeypatch):
 def test_the_authors_settings(shots, epochs):
     run = preset(ProGradRun, "paper", "digits", shots)
     assert (run.train.epochs, run.train.batch_size, run.train.lr) == (epochs, 32, 2e-3)
-    assert run.design == ProGradDesign(temperature=1.0, projection=1.0)
+    assert run.design == ProGradConfig(temperature=1.0, projection=1.0)

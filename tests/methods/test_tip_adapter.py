@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from dpl import load_backbone, load_task, sample
 from dpl.classifier import ZeroShot
 from dpl.config import Optimization, preset
+from dpl.data.pixels.transforms import decode
 from dpl.data.task import Augmentation
-from dpl.data.transforms import decode
-from dpl.errors import DplError
 from dpl.features import embed_augmented
 from dpl.methods.method import Inputs
-from dpl.methods.tip_adapter import TipAdapter, TipAdapterDesign, TipAdapterRun
+from dpl.methods.tip_adapter import TipAdapter, TipAdapterConfig, TipAdapterRun
 from dpl.methods.tip_adapter_f import TipAdapterF, TipAdapterFRun
 from dpl.pipeline import fit, resume
 from dpl.runs import load_run
 from dpl.train import train
+from dpl.utils.errors import DplError
 
 from .plain import close, draw_pixels, image_features
 
@@ -34,12 +34,12 @@ def inputs(checkpoint: Path, images: Path) -> Inputs:
 
 
 def tip_adapter(inputs: Inputs, cls: type[TipAdapter] = TipAdapter, **design) -> TipAdapter:
-    return cls(inputs.backbone, inputs.task.class_names, inputs.task.templates, TipAdapterDesign(**design))
+    return cls(inputs.backbone, inputs.task.class_names, inputs.task.templates, TipAdapterConfig(**design))
 
 
 def prepared(inputs: Inputs, cls: type[TipAdapter] = TipAdapter, seed: int = 1, **design) -> TipAdapter:
     model = tip_adapter(inputs, cls, **design)
-    model.prepare(inputs, seed)
+    model.on_train_start(inputs, seed)
     return model
 
 
@@ -47,7 +47,7 @@ def prepared(inputs: Inputs, cls: type[TipAdapter] = TipAdapter, seed: int = 1, 
 def test_the_keys_of_untouched_images_are_their_embeddings(inputs: Inputs, cls: type[TipAdapter]):
     inputs = replace(inputs, task=replace(inputs.task, augmentation=UNTOUCHED))
     model = prepared(inputs, cls, augment_epochs=2)
-    pixels = decode(inputs.shots.train, inputs.backbone.image_size)
+    pixels = decode(inputs.shots.train, inputs.backbone.preprocessing)
     torch.testing.assert_close(model.keys, image_features(inputs.backbone, pixels), atol=2e-2, rtol=0)  # other rounding of pixels
     assert model.labels.tolist() == [item.label for item in inputs.shots.train]
 
@@ -78,7 +78,7 @@ def test_alpha_and_beta_are_the_first_of_the_grid_with_most_validation_shots_rig
     model, items = prepared(inputs, cls, augment_epochs=1), inputs.shots.val
     wrong = torch.tensor([1, 2, 0])[model.labels]
     model.load_state_dict({"keys": model.keys, "labels": torch.where(torch.arange(9) % 3 == 0, wrong, model.labels)})
-    images = image_features(inputs.backbone, decode(items, inputs.backbone.image_size))
+    images = image_features(inputs.backbone, decode(items, inputs.backbone.preprocessing))
     frozen = inputs.backbone.clip.logit_scale.exp() * images @ model.text_features().T
     labels, near = torch.tensor([item.label for item in items]), images @ model.keys.T
     best, found, scores = 0, (0.0, 0.0), set()
@@ -91,13 +91,13 @@ def test_alpha_and_beta_are_the_first_of_the_grid_with_most_validation_shots_rig
             scores.add(right)
             if right > best:
                 best, found = right, (alpha, beta)
-    model.conclude(inputs.shots)
+    model.on_train_end(inputs)
     assert len(scores) > 3 and model.scalars == {"alpha": found[0], "beta": found[1]}
 
 
 def test_without_validation_shots_alpha_and_beta_stay(inputs: Inputs):
     model = prepared(inputs, augment_epochs=1, alpha=3.0, beta=0.7)
-    model.conclude(replace(inputs.shots, val=()))
+    model.on_train_end(replace(inputs, shots=replace(inputs.shots, val=())))
     assert model.scalars == {"alpha": 3.0, "beta": 0.7}
 
 
@@ -108,7 +108,7 @@ def test_the_keys_are_all_that_is_learned_and_only_by_f(inputs: Inputs):
         train(model, replace(inputs, shots=shots), CONFIG, seed=1)
     assert not list(plain.parameters()) and [name for name, _ in learned.named_parameters()] == ["keys"]
     assert (learned.keys - plain.keys).abs().max() > 1e-3
-    pixels, labels = decode(shots.train, inputs.backbone.image_size), plain.labels
+    pixels, labels = decode(shots.train, inputs.backbone.preprocessing), plain.labels
     with torch.no_grad():
         losses = [F.cross_entropy(model(pixels), labels) for model in (plain, learned)]
     assert losses[1] < losses[0]
@@ -128,7 +128,7 @@ def test_a_cache_of_another_size_can_be_loaded_and_one_of_the_same_stays_the_sam
 
 def settings(images: Path, checkpoint: Path, out: Path) -> TipAdapterFRun:
     run = TipAdapterFRun(data=str(images), backbone=str(checkpoint), shots=3, out=out, augmentation="gentle")
-    return replace(run, design=TipAdapterDesign(augment_epochs=2), train=CONFIG)
+    return replace(run, design=TipAdapterConfig(augment_epochs=2), train=CONFIG)
 
 
 def outcome(run: Path) -> bytes:
@@ -151,12 +151,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits_and_is_read_again(images, checkp
     model, metrics = load_run(whole), json.loads((whole / "metrics.json").read_text())
     assert metrics["trainable_parameters"] == 9 * 16 and model.keys.shape == (9, 16)
     assert model.scalars == {"alpha": metrics["alpha"], "beta": metrics["beta"]}
-    with pytest.raises(DplError, match="tip-adapter-f: what it has learned belongs to its own 3 classes"):
+    with pytest.raises(DplError, match="tip-adapter-f: its learned parameters belong to its own 3 classes"):
         model.for_classes(["red", "blue"])
 
 
 def test_a_training_free_run_is_read_again(images, checkpoint, tmp_path):
-    design = TipAdapterDesign(augment_epochs=2)
+    design = TipAdapterConfig(augment_epochs=2)
     run = fit(TipAdapterRun(data=str(images), backbone=str(checkpoint), shots=3, out=tmp_path / "run", design=design))
     metrics, model, pixels = json.loads((run / "metrics.json").read_text()), load_run(run), draw_pixels()
     assert metrics["trainable_parameters"] == 0 and metrics["accuracy"] >= metrics["zero_shot_accuracy"]

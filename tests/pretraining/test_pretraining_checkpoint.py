@@ -8,6 +8,7 @@ from transformers import AutoTokenizer, CLIPModel
 
 from pretraining import score
 from pretraining.model import PREPROCESSOR, TINY
+from tests.cases import quick_and_slow
 
 # A few points under the card's scores: 200 renderings a task leave a standard error of up to 1.7 points.
 BOUNDS = {"digits": 0.97, "capital letters": 0.97, "lowercase letters": 0.94, "shapes": 0.89, "colours": 0.97}
@@ -48,7 +49,7 @@ def test_the_end_token_is_found_by_either_rule(model, tokenizer):
     assert torch.equal(ids.argmax(1), (ids == config.eos_token_id).int().argmax(1))
 
 
-@pytest.mark.parametrize("task", BOUNDS)
+@pytest.mark.parametrize("task", quick_and_slow(["shapes"], [task for task in BOUNDS if task != "shapes"]))
 def test_zero_shot_on_faces_never_trained_on(task, model, tokenizer):
     _, _, template, names, _ = score.TASKS[task]
     images, labels = score.draw_task(task, 5, 200)
@@ -56,6 +57,7 @@ def test_zero_shot_on_faces_never_trained_on(task, model, tokenizer):
     assert accuracy >= BOUNDS[task]
 
 
+@pytest.mark.slow
 def test_zero_shot_and_probe_on_real_digits(model, tokenizer):
     images, labels = score.real_digits()
     _, _, template, names, _ = score.TASKS["digits"]

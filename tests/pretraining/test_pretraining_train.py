@@ -9,6 +9,8 @@ import torch
 from pretraining import train as t
 from pretraining.model import build_tokenizer
 
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
+
 
 def test_schedule_warms_up_stays_and_decays():
     at = [t.rate(seen, warmup=100, decay_start=500, total=1000, floor=0.0) for seen in (0, 49, 100, 499, 500, 750, 1000)]

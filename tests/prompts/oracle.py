@@ -1,4 +1,4 @@
-"""A prompted CLIP branch written from method.md alone: plain, slow, and with nothing of dpl or of transformers' attention in it.
+"""A prompted CLIP branch written from docs/method.md alone: plain, slow, without code of dpl or of transformers' attention.
 
 A layer's prompts are given as its options: (weight, rows) pairs, rows (length, width). Every option has its own LN1([x ; P]),
 its own K and V projections and its own softmax attention, and the layer's attention is the weighted sum. A fixed layout is

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import CLIPModel
+from transformers import CLIPModel, PreTrainedModel
 
 from dpl.backbones.branch import Branch
-from dpl.errors import DplError
 from dpl.prompts.inject import Attachment, attach
 from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.utils.errors import DplError
 
 Features = Callable[[CLIPModel], list[Tensor]]
 
@@ -264,6 +264,8 @@ def test_a_prompted_model_saves_as_the_plain_model(clip, features, tmp_path):
 
 
 def test_a_branch_saved_alone_while_prompted_loads_as_the_plain_branch(clip, draw_ids, tmp_path):
+    if not isinstance(clip.text_model, PreTrainedModel):
+        pytest.skip("this version of transformers cannot save a branch alone")
     plain = clip.text_model(input_ids=draw_ids(2)).pooler_output
     attach(Branch("text", clip.text_model), mixture(2, 24))
     clip.text_model.save_pretrained(tmp_path)

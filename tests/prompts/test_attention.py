@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor
 
 from dpl.prompts.attention import fixed_attention, mixture_attention
-from dpl.prompts.tokens import Masked, pad_mask
+from dpl.prompts.visibility import MaskedTokens, pad_mask
 
 from .compare import gradients, largest_difference
 
@@ -104,13 +104,12 @@ def naive_mixture(
     )
 
 
-@settings(max_examples=60, deadline=None)
 @given(option_sets, sizes, sizes, st.integers(1, 7), sizes, masks, st.none() | st.floats(0.1, 2), st.integers(0, 10**6))
 def test_mixture_and_its_gradients_equal_one_attention_per_option(options, batch, heads, tokens, head_dim, mask, scale, seed):
     case = make_case(sum(options), len(options), batch, heads, tokens, head_dim, mask, seed)
     ours, theirs = case.leaves(torch.float64), case.leaves(torch.float64)
     output, expected = (
-        mixture_attention(*ours, options, Masked(case.mask), scale),
+        mixture_attention(*ours, options, MaskedTokens(case.mask), scale),
         naive_mixture(theirs, options, case.mask, scale),
     )
     assert output.shape == case.query.shape and output.dtype == torch.float64
@@ -118,28 +117,26 @@ def test_mixture_and_its_gradients_equal_one_attention_per_option(options, batch
     assert largest_difference(gradients([output], ours), gradients([expected], theirs)) < EXACT
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 9), sizes, sizes, st.integers(1, 7), sizes, masks, st.none() | st.floats(0.1, 2), st.integers(0, 10**6))
 def test_fixed_attention_and_its_gradients_equal_the_naive_attention(length, batch, heads, tokens, head_dim, mask, scale, seed):
     case = make_case(length, 1, batch, heads, tokens, head_dim, mask, seed)
     ours, theirs = case.leaves(torch.float64)[:5], case.leaves(torch.float64)[:5]
-    output = fixed_attention(*ours, Masked(case.mask), scale)
+    output = fixed_attention(*ours, MaskedTokens(case.mask), scale)
     expected = naive(*theirs, case.mask, head_dim**-0.5 if scale is None else scale)
     assert output.shape == case.query.shape
     assert largest_difference([output], [expected]) < EXACT
     assert largest_difference(gradients([output], ours), gradients([expected], theirs)) < EXACT
 
 
-@settings(max_examples=30, deadline=None)
 @given(option_sets, st.data(), masks, st.integers(0, 10**6))
 def test_a_one_hot_mixture_is_the_fixed_attention_of_that_option(options, data, mask, seed):
     chosen = data.draw(st.integers(0, len(options) - 1))
     case = make_case(sum(options), len(options), 2, 2, 5, 3, mask, seed)
     query, key, value, prompt_key, prompt_value, _ = case.leaves(torch.float64)
     weights = torch.nn.functional.one_hot(torch.tensor(chosen), len(options)).double()
-    mixed = mixture_attention(query, key, value, prompt_key, prompt_value, weights, options, Masked(case.mask))
+    mixed = mixture_attention(query, key, value, prompt_key, prompt_value, weights, options, MaskedTokens(case.mask))
     own_key, own_value = (part.split(list(options), dim=1)[chosen] for part in (prompt_key, prompt_value))
-    fixed = fixed_attention(query, key, value, own_key, own_value, Masked(case.mask))
+    fixed = fixed_attention(query, key, value, own_key, own_value, MaskedTokens(case.mask))
     ours = gradients([mixed], (query, key, value, prompt_key, prompt_value))
     theirs = gradients([fixed], (query, key, value, own_key, own_value))
     assert largest_difference(ours[:3], theirs[:3]) < EXACT
@@ -169,7 +166,10 @@ def test_scores_far_apart_stay_finite_and_right(part, shift, mask, dtype):
 
     ours = case.leaves(dtype)
     theirs = leaves(ours, torch.float64)
-    output, expected = mixture_attention(*ours, options, Masked(case.mask), 1.0), naive_mixture(theirs, options, case.mask, 1.0)
+    output, expected = (
+        mixture_attention(*ours, options, MaskedTokens(case.mask), 1.0),
+        naive_mixture(theirs, options, case.mask, 1.0),
+    )
     query, *others = gradients([output], ours)
     right_query, *right = gradients([expected], theirs)
     found = (output, query, *others)
@@ -187,13 +187,13 @@ def test_bfloat16_comes_back_as_bfloat16_and_close(mask):
     weights = case.weights.float().requires_grad_()
     theirs = leaves((*ours, weights), torch.float64)
     used = case.mask.bfloat16() if mask == "causal float" and case.mask is not None else case.mask
-    output = mixture_attention(*ours, weights, options, Masked(used))
+    output = mixture_attention(*ours, weights, options, MaskedTokens(used))
     assert output.dtype == torch.bfloat16
     assert largest_difference([output], [naive_mixture(theirs, options, case.mask)]) < 0.02
     grads = gradients([output], [*ours, weights])
     assert [grad.dtype for grad in grads] == [torch.bfloat16] * 5 + [torch.float32]
     assert all(grad.isfinite().all() for grad in grads)
-    fixed = fixed_attention(*ours, Masked(used))
+    fixed = fixed_attention(*ours, MaskedTokens(used))
     assert fixed.dtype == torch.bfloat16
     assert largest_difference([fixed], [naive(*theirs[:5], case.mask, 8**-0.5)]) < 0.02
 
@@ -201,7 +201,7 @@ def test_bfloat16_comes_back_as_bfloat16_and_close(mask):
 def test_fixed_attention_without_prompts_is_plain_attention():
     case = make_case(0, 1, 2, 2, 5, 4, "causal padding")
     plain = torch.nn.functional.scaled_dot_product_attention(case.query, case.key, case.value, case.mask)
-    output = fixed_attention(case.query, case.key, case.value, case.prompt_key, case.prompt_value, Masked(case.mask))
+    output = fixed_attention(case.query, case.key, case.value, case.prompt_key, case.prompt_value, MaskedTokens(case.mask))
     assert torch.equal(output, plain)
 
 
@@ -238,8 +238,8 @@ def test_a_query_that_sees_no_token_gets_the_options_prompts_alone():
     expected = weights[0] * torch.nn.functional.scaled_dot_product_attention(query, key, value, seen)
     for weight, own in zip(weights[1:], (slice(0, 1), slice(1, 3)), strict=True):
         parts = (prompt_key[:, own], prompt_value[:, own])
-        expected = expected + weight * fixed_attention(query, key, value, *parts, tokens=Masked(seen))
-    output = mixture_attention(query, key, value, prompt_key, prompt_value, weights, (0, 1, 2), Masked(seen))
+        expected = expected + weight * fixed_attention(query, key, value, *parts, tokens=MaskedTokens(seen))
+    output = mixture_attention(query, key, value, prompt_key, prompt_value, weights, (0, 1, 2), MaskedTokens(seen))
     torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
     ours = torch.autograd.grad(output.square().sum(), leaves)
     theirs = torch.autograd.grad(expected.square().sum(), leaves)
@@ -257,16 +257,31 @@ def naive_gated(case: Case, gates: Tensor, scale: float) -> Tensor:
     return (tokens @ case.value + prompts @ case.prompt_value) / total
 
 
-@settings(max_examples=40, deadline=None)
 @given(sizes, sizes, sizes, st.integers(1, 7), st.sampled_from([1, 3, 8, 9]), masks, st.integers(0, 10**6))
 def test_gated_prompts_and_the_gates_gradients_equal_the_sum_written_out(prompts, batch, heads, tokens, head_dim, mask, seed):
     case = make_case(prompts, 2, batch, heads, tokens, head_dim, mask, seed)
     log_gates = torch.randn(prompts, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).requires_grad_()
-    ours = fixed_attention(*case.leaves(torch.float64)[:5], Masked(case.mask), 0.7, log_gates)
-    theirs = naive_gated(case, log_gates.exp(), 0.7)
+    parts = case.leaves(torch.float64)[:5]
+    ours = fixed_attention(*parts, MaskedTokens(case.mask), 0.7, log_gates)
+    theirs = naive_gated(Case(*parts, case.weights, case.mask), log_gates.exp(), 0.7)
     assert largest_difference([ours], [theirs]) < EXACT
-    ours, theirs = (torch.autograd.grad(output.square().sum(), log_gates) for output in (ours, theirs))
+    without = fixed_attention(*parts, MaskedTokens(case.mask), 0.7, log_gates.detach())
+    assert largest_difference([without], [theirs]) < EXACT
+    ours, theirs = (torch.autograd.grad(output.square().sum(), (*parts, log_gates)) for output in (ours, theirs))
     assert largest_difference(ours, theirs) < EXACT
+
+
+def test_gradients_of_gates_keep_no_score_of_a_token():
+    case = make_case(3, 2, 2, 2, 40, 8, "causal")
+    log_gates, kept = torch.zeros(3, requires_grad=True), []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        fixed_attention(*case.leaves(torch.float32)[:5], MaskedTokens(case.mask), log_gates=log_gates)
+    assert kept and max(kept) <= case.query.numel()  # the scores are 5 times as many
 
 
 def test_gates_of_one_change_nothing_and_gates_of_zero_take_a_prompt_away():

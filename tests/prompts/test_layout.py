@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpl.errors import DplError
 from dpl.prompts.layout import PromptLayout, check_options
+from dpl.utils.errors import DplError
 
 lengths = st.lists(st.integers(0, 99), min_size=1, max_size=12).map(tuple)
 
@@ -84,6 +84,53 @@ def test_from_scores_finds_the_best_of_all_layouts_within_the_budget(rows, budge
     assert layout.tokens <= budget and sum(row[i] for row, i in zip(rows, chosen, strict=True)) == best
 
 
+def chosen_within(rows: list[list[int]], options: tuple[int, ...], budget: int | None) -> list[int]:
+    """The places of the options that `from_scores` chooses, a row each."""
+    layout = PromptLayout.from_scores(rows[:1], rows[1:], options, budget)
+    return [options.index(length) for length in (*layout.image, *layout.text)]
+
+
+OPTIONS = (0, 1, 4)
+score_rows = st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=3), min_size=2, max_size=5)  # many ties
+
+
+@given(score_rows, st.none() | st.integers(0, 25))
+def test_of_equal_layouts_from_scores_takes_one_with_the_fewest_tokens(rows, budget):
+    chosen = chosen_within(rows, OPTIONS, budget)
+    total = sum(row[place] for row, place in zip(rows, chosen, strict=True))
+    equals = [
+        sum(OPTIONS[place] for place in choice)
+        for choice in product(range(3), repeat=len(rows))
+        if sum(row[place] for row, place in zip(rows, choice, strict=True)) == total
+    ]
+    assert sum(OPTIONS[place] for place in chosen) == min(equals)
+
+
+@given(score_rows, st.integers(0, 25), st.integers(-5, 5))
+def test_from_scores_does_not_mind_a_number_added_to_a_row(rows, budget, more):
+    assert chosen_within(rows, OPTIONS, budget) == chosen_within(
+        [[score + more for score in rows[0]], *rows[1:]], OPTIONS, budget
+    )
+
+
+@given(score_rows, st.integers(0, 24))
+def test_a_larger_budget_never_gives_a_lower_sum_and_a_full_one_is_none(rows, budget):
+    def best(budget: int | None) -> int:
+        return sum(row[place] for row, place in zip(rows, chosen_within(rows, OPTIONS, budget), strict=True))
+
+    assert best(budget) <= best(budget + 1)
+    assert chosen_within(rows, OPTIONS, OPTIONS[-1] * len(rows)) == chosen_within(rows, OPTIONS, None)
+
+
+@given(score_rows, st.integers(0, 25), st.data())
+def test_an_option_that_is_chosen_stays_chosen_when_its_score_rises(rows, budget, data):
+    chosen = chosen_within(rows, OPTIONS, budget)
+    layer = data.draw(st.integers(0, len(rows) - 1))
+    risen = [[*row] for row in rows]
+    risen[layer][chosen[layer]] += 1
+    assert chosen_within(risen, OPTIONS, budget)[layer] == chosen[layer]
+
+
 def test_from_scores_spends_no_token_that_brings_nothing():
     assert PromptLayout.from_scores([[0.0, 0.0, 0.0]], [[0.0, 1.0, 1.0]], (0, 1, 2), 4) == PromptLayout((0,), (1,))
 
@@ -137,10 +184,16 @@ def test_load_names_the_file_that_is_wrong(tmp_path, content):
         PromptLayout.load(file)
 
 
-def test_load_names_the_file_that_is_missing_or_a_folder(tmp_path):
-    for path in (tmp_path / "missing.json", tmp_path):
-        with pytest.raises(DplError, match=f"{path.name}: cannot read"):
+def test_load_names_the_file_that_is_missing_be_it_in_a_folder(tmp_path):
+    for path, named in ((tmp_path / "missing.json", "missing.json"), (tmp_path, "layout.json")):
+        with pytest.raises(DplError, match=f"{tmp_path / named}: cannot read"):
             PromptLayout.load(path)
+
+
+def test_a_folder_that_has_a_layout_is_loaded(tmp_path):
+    layout = PromptLayout((2, 0), (1, 3))
+    (tmp_path / "layout.json").write_text(layout.to_json())
+    assert PromptLayout.load(tmp_path) == PromptLayout.load(tmp_path / "layout.json") == layout
 
 
 def test_repr_shows_lengths_and_tokens():

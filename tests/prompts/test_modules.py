@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from dpl.errors import DplError
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts, PromptMixture
+from dpl.utils.errors import DplError
 
 
 def layers(module: FixedPrompts | PromptMixture) -> list[Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpl import Backbone, load_backbone
@@ -33,21 +33,16 @@ def plain_features(backbone: Backbone, sentence: str) -> torch.Tensor:
     return clip.get_text_features(input_ids=torch.tensor([backbone.tokenizer(sentence)["input_ids"]])).pooler_output
 
 
-@settings(max_examples=40, deadline=None)
 @given(openings, st.lists(words, min_size=1, max_size=6))
 def test_without_prompts_every_sentence_has_the_plain_models_features(backbone: Backbone, opening: str, names: list[str]):
     texts, nothing = Texts(backbone, [opening + name for name in names]), FixedPrompts([0, 0], backbone.text.width)
-    attachment = texts.attach(nothing)
-    try:
+    with texts.prompted(nothing):
         ours = texts.features(nothing)
-    finally:
-        attachment.detach()
     plain = torch.cat([plain_features(backbone, opening + name) for name in names])
     assert ours.shape == plain.shape
     assert largest_difference([ours], [plain]) < EXACT
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     openings,
     st.lists(words, min_size=1, max_size=6),
@@ -61,11 +56,8 @@ def test_with_prompts_states_and_gradients_are_those_of_each_sentence_alone(back
     prompts = PromptMixture(2, (0, 1, 3), width, 0.5, generator) if mixed else FixedPrompts(layout, width, 0.5, generator)
     prompts.double()
     texts = Texts(backbone, [opening + name for name in names])
-    attachment = texts.attach(prompts)
-    try:
+    with texts.prompted(prompts):
         ours = texts.features(prompts)
-    finally:
-        attachment.detach()
     rows = [torch.tensor([row]) for row in backbone.tokenize([opening + name for name in names])]
     pooled = torch.cat([oracle.text_branch(clip, row, options_of(prompts)).pooled for row in rows])
     theirs = clip.text_projection(pooled)
@@ -96,10 +88,9 @@ def test_layers_in_front_of_the_first_prompt_run_once(backbone: Backbone):
     try:
         for layout, expected in (((0, 2), [0, 1, 1]), ((0, 0), [0, 1]), ((1, 1), [0, 1, 0, 1])):
             texts, prompts = Texts(backbone, ["a cat", "a dog"]), FixedPrompts(layout, backbone.text.width).double()
-            attachment = texts.attach(prompts)
             calls.clear()
-            first, second = texts.features(prompts), texts.features(prompts)
-            attachment.detach()
+            with texts.prompted(prompts):
+                first, second = texts.features(prompts), texts.features(prompts)
             assert calls == expected
             assert torch.equal(first, second)
     finally:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dpl.prompts.layout import PromptLayout
-from dpl.reports.accuracy import wilson
-from dpl.reports.alphas import softmax
+from dpl.reports.web.alphas import softmax
+from dpl.utils.statistics import wilson_interval
 from tests.reports.made_up_explanation import explain
 
 OPTIONS = [0, 1, 2, 3, 4, 5, 6]
@@ -57,21 +57,21 @@ def write_run(
 
 def edit_json(path: Path, *, remove: tuple[str, ...] = (), **fields: Any) -> None:
     """Sets and removes fields of the JSON file `path`."""
-    data = json.loads(path.read_text()) | fields
+    data = json.loads(path.read_text(encoding="utf-8")) | fields
     write_json(path, {key: value for key, value in data.items() if key not in remove})
 
 
 def edit_history(path: Path, number: int, change: Callable[[dict[str, Any]], Any]) -> None:
     """Applies `change` to line `number` (from 1) of a history.jsonl."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     line = json.loads(lines[number - 1])
     change(line)
-    path.write_text("\n".join([*lines[: number - 1], json.dumps(line), *lines[number:]]))
+    path.write_text("\n".join([*lines[: number - 1], json.dumps(line), *lines[number:]]), encoding="utf-8")
 
 
 def write_json(path: Path, data: Any) -> None:
     """Writes `data` to `path`."""
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(data), encoding="utf-8")
 
 
 def _mixture(draw: random.Random, layers: int, options: list[int], epochs: int) -> tuple[list[dict], dict[str, list[int]]]:
@@ -117,8 +117,7 @@ def _pruning(draw: random.Random, layers: int, options: list[int], epochs: int) 
         rows = {branch: _mean(rows[branch], fresh[branch]) for branch in WIDTH} if rows else fresh
         image, text = ([[sum(row[:option]) for option in options] for row in rows[branch]] for branch in ("image", "text"))
         layout = PromptLayout.from_scores(image, text, options, int(2 * layers * BUDGET))
-        lengths = {"image": list(layout.image), "text": list(layout.text)}
-        history.append({**_epoch(draw, epoch), "saliency": rows, "layout": lengths})
+        history.append({**_epoch(draw, epoch), "saliency": rows, "layout": layout.to_dict()})
     return history, history[-1]["layout"]
 
 
@@ -195,9 +194,9 @@ def _metrics(draw: random.Random, names: list[str], layout: dict[str, list[int]]
     counts = sorted((draw.randrange(2, 9) for _ in pairs), reverse=True)
     return {
         "accuracy": accuracy,
-        "accuracy_interval": wilson(accuracy, images),
+        "accuracy_interval": wilson_interval(round(accuracy * images), images),
         "zero_shot_accuracy": zero_shot,
-        "zero_shot_interval": wilson(zero_shot, images),
+        "zero_shot_interval": wilson_interval(round(zero_shot * images), images),
         "zero_shot_ensemble_accuracy": zero_shot + 0.015,
         "classes": len(names),
         "class_names": names,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from dpl.reports.html import write_report
+from dpl.reports.web.html import write_report
 
 VOID = {"meta", "link", "input", "img"}
 BLOCKS = {"dt", "dd", "td", "th", "li", "p"}  # text after them is apart from text in them

@@ -11,11 +11,12 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from dpl.files import read_json
-from dpl.reports.comparison import Comparison, Result, interval, write_comparison
+from dpl.cli.comparison import comparison_progress, print_comparison
+from dpl.reports.comparison import Comparison, Result, write_comparison
 from dpl.reports.comparison.figure import apart, pictures, shorten
-from dpl.reports.comparison.terminal import comparison_progress, print_comparison
 from dpl.reports.comparison.text import cells, latex, markdown, to_csv, to_dict, to_latex, to_markdown
+from dpl.utils.files import read_json
+from dpl.utils.statistics import mean_interval
 
 NASTY = "coop:init='50% $x_1$ {a} & #b|c*d` <e> ~f^g\\ --h'"
 ACCURACIES = {
@@ -53,14 +54,6 @@ def whole(empty: Comparison) -> Comparison:
     return empty
 
 
-def test_an_interval_is_students():
-    found = interval([0.5, 0.6, 0.7])
-    assert found.mean == pytest.approx(0.6) and found.count == 3
-    assert found.half == pytest.approx(T2 * 0.1 / 3**0.5)
-    assert interval([0.5, 0.7]).half == pytest.approx(12.706204736 * 0.1)  # s = 0.2 / sqrt(2), of the mean s / sqrt(2)
-    assert interval([0.5]).half is None and interval([0.5, 0.5]).half == 0
-
-
 def test_a_row_has_the_mean_and_the_paired_difference_to_the_reference(whole: Comparison):
     reference, other = whole.tables[1]
     assert reference.difference is None and other.difference is not None
@@ -75,7 +68,7 @@ def test_a_row_has_the_mean_and_the_paired_difference_to_the_reference(whole: Co
 def test_only_seeds_that_both_have_are_paired(whole: Comparison):
     kept = [one for one in whole.results if (one.label, one.seed) not in {("dpl", 1), (NASTY, 3)}]
     row = replace(whole, results=tuple(kept)).tables[1][1]
-    assert row.difference == interval([0.65 - 0.60])
+    assert row.difference == mean_interval([0.65 - 0.60])
     assert cells(row)[2] == "+5.0" and row.accuracy.count == 2
     without = replace(whole, results=tuple(one for one in kept if one.label != "dpl"))
     assert without.tables[1][0].difference is None

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dpl.reports.heatmap import STRONG
-from dpl.reports.preference import script_json
-from dpl.reports.run_folder import read_run
-from dpl.reports.schema import AlphaEpoch, SaliencyEpoch
+from dpl.reports.web.heatmap import STRONG
+from dpl.reports.web.preference import script_json
+from dpl.schemas.run import AlphaEpoch, SaliencyEpoch
+from dpl.schemas.run_folder import read_run
 from tests.reports.page import heat_cells, history, read
 
 
@@ -25,7 +25,7 @@ def test_the_embedded_history_is_every_epoch_of_both_branches(run: Path) -> None
         assert all(abs(sum(epoch[layer * 7 : layer * 7 + 7]) - 1000) <= 4 for epoch in values for layer in range(6))
         chosen = [outlined[-1][layer * 7 : layer * 7 + 7] for layer in range(6)]
         assert all(row.count("1") == 1 for row in chosen)
-        assert [source.options[row.index("1")] for row in chosen] == source.layout[branch]
+        assert [source.options[row.index("1")] for row in chosen] == list(source.layout[branch])
 
 
 def test_the_embedded_saliency_is_every_epoch_of_both_branches(pruned: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_single_epoch_has_no_slider(make_run: Callable[..., Path], method: str
 
 def style(dark: bool) -> dict[str, list[float]]:
     """The page's colours by name, as linear red, green and blue."""
-    source = (files("dpl.reports") / "report.css").read_text()
+    source = (files("dpl.reports.web") / "report.css").read_text()
     blocks = re.findall(r":root \{(.*?)\}", source, flags=re.DOTALL)
     colours = dict(re.findall(r"--([\w-]+): #(\w{6});", blocks[1 if dark else 0]))
     return {name: [int(value[place : place + 2], 16) / 255 for place in (0, 2, 4)] for name, value in colours.items()}

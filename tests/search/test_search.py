@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -8,16 +9,16 @@ import torch.nn.functional as F
 
 from dpl import Backbone, DplError, PromptLayout, SearchConfig, load_backbone, load_task, sample, search_layout
 from dpl.classifier import Classifier
-from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
+from dpl.data.pixels.batches import TrainingBatches
+from dpl.data.pixels.transforms import decode
 from dpl.data.task import Task
-from dpl.data.transforms import decode
-from dpl.optimization import learning_rate
-from dpl.rng import generator
-from dpl.search import settled
-from dpl.search.method import Scores
+from dpl.optim.optimizer import learning_rate
+from dpl.search import has_converged
+from dpl.search.base import Scores
 from dpl.search.mixture import MixtureSearch
 from dpl.search.pruning import PruningSearch
+from dpl.utils.rng import generator
 
 Parts = tuple[Backbone, Task, FewShot]
 CONFIG = SearchConfig(method="mixture", epochs=2, batch_size=8, validation_batch_size=6, options=(0, 1, 3), budget=0, patience=0)
@@ -40,7 +41,7 @@ def test_a_mixture_search_is_the_bilevel_loop_written_out(parts: Parts):
     on_alphas = torch.optim.Adam(alphas, lr=CONFIG.alpha_lr, betas=(0.5, 0.999))
     on_prompts = torch.optim.AdamW(prompts, weight_decay=CONFIG.weight_decay)
     training = TrainingBatches(shots.train, backbone, task.augmentation, CONFIG, 7, "search")
-    validation, labels_val = decode(shots.val, backbone.image_size), torch.tensor([i.label for i in shots.val])
+    validation, labels_val = decode(shots.val, backbone.preprocessing), torch.tensor([i.label for i in shots.val])
     for epoch in range(CONFIG.epochs):
         on_prompts.param_groups[0]["lr"] = learning_rate(CONFIG, epoch)
         for step, pixels, labels in training.epoch(epoch):
@@ -57,7 +58,7 @@ def test_a_mixture_search_is_the_bilevel_loop_written_out(parts: Parts):
     last = found.history[-1]
     expected = torch.cat([model.image.alphas, model.text.alphas])
     torch.testing.assert_close(torch.tensor(last["alphas"]["image"] + last["alphas"]["text"]), expected)
-    assert [found.layout.image, found.layout.text] == [last["layout"]["image"], last["layout"]["text"]]
+    assert found.layout.to_dict() == last["layout"]
     rows = [CONFIG.options[best] for best in expected.argmax(dim=1).tolist()]
     assert [*found.layout.image, *found.layout.text] == rows
 
@@ -87,7 +88,7 @@ def test_a_pruning_search_is_training_and_the_removal_of_what_matters_least(part
             F.cross_entropy(model(pixels), labels).backward()
             torch.nn.utils.clip_grad_norm_(prompts, PRUNING.clip_norm)
             on_prompts.step()
-    validation, labels = decode(shots.val, backbone.image_size), torch.tensor([i.label for i in shots.val])
+    validation, labels = decode(shots.val, backbone.preprocessing), torch.tensor([i.label for i in shots.val])
     order = torch.randperm(len(labels), generator=generator(7, "validation", PRUNING.epochs - 1))
     expected = torch.zeros(len(layers), 3)
     for batch in order.split(PRUNING.validation_batch_size):
@@ -212,11 +213,14 @@ def _history(layouts: list[int], differences: list[float]) -> list[dict]:
         ([2, 2], [1e-3] * 2, False),
     ],
 )
-def test_a_layout_has_settled_when_neither_it_nor_its_alphas_move(layouts, differences, stops):
-    assert settled(_history(layouts, differences), patience=3) == stops
-    assert not settled(_history(layouts, differences), patience=0)
+def test_a_search_has_converged_when_neither_the_layout_nor_its_alphas_move(layouts, differences, stops):
+    assert has_converged(_history(layouts, differences), patience=3) == stops
+    assert not has_converged(_history(layouts, differences), patience=0)
 
 
-def test_a_search_stops_early_once_settled(parts: Parts):
+def test_a_search_stops_early_once_converged(parts: Parts):
     config = replace(CONFIG, epochs=9, options=(0, 1), alpha_lr=1e-9, patience=2)
-    assert len(search_layout(*parts, config).history) == 2
+    history = search_layout(*parts, config).history
+    assert len(history) == 2
+    # A resumed search compares layouts of its file with later ones, so they must be of the same types.
+    assert json.loads(json.dumps(history)) == list(history)

@@ -1,4 +1,4 @@
-"""A tracked run, every step of which is told, and a machine on which nobody has used wandb."""
+"""A run with every step tracked, and a machine on which nobody has used wandb."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 import dpl.track
 from dpl import fit
-from tests.track.told import settings
+from tests.track.tracked_runs import settings
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """wandb as on a machine where nobody has used it."""
+    """Sets up wandb as on a machine without a login or settings."""
     import wandb
 
     for name in ("HOME", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):

@@ -1,4 +1,4 @@
-"""TensorBoard's events hold what the run folder holds, each step once, however often the run was stopped."""
+"""TensorBoard's events equal the numbers of the run folder and have every step once, also after a resume."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,14 @@ from dpl.methods.linear_probe import LinearProbeRun
 from dpl.pipeline import resume
 from dpl.prompts.layout import PromptLayout
 from dpl.track.values import layout_text
-from tests.track.told import EVERY, STEPS, Killed, events, history, metrics, scalars, settings, stop_after
+from tests.cases import quick_and_slow
+from tests.track.tracked_runs import EVERY, STEPS, Killed, events, history, metrics, scalars, settings, stop_after
 
 
 def test_tensorboard_has_what_the_history_has(tracked: Path):
-    read, told = scalars(tracked), {"search": 0, "train": 0}
+    read, epochs = scalars(tracked), {"search": 0, "train": 0}
     for record in history(tracked):
-        last = told[record["stage"]] = told[record["stage"]] + 1
+        last = epochs[record["stage"]] = epochs[record["stage"]] + 1
         step = 2 * last + (4 if record["stage"] == "train" else 0)
         for name in ("train_loss", "validation_loss", "loss", "accuracy", "lr"):
             if name in record:
@@ -29,7 +30,7 @@ def test_tensorboard_has_what_the_history_has(tracked: Path):
         if "layout" in record:
             assert read["search_epoch/tokens"][step] == sum(map(sum, record["layout"].values()))
             assert read["search_epoch/tokens_text"][step] == sum(record["layout"]["text"])
-    assert told == {"search": 2, "train": 2}
+    assert epochs == {"search": 2, "train": 2}
 
 
 def test_tensorboard_has_every_step_counted_over_both_stages(tracked: Path):
@@ -45,7 +46,7 @@ def test_tensorboard_has_every_step_counted_over_both_stages(tracked: Path):
 
 def test_tensorboard_has_the_result_the_layout_and_the_settings(tracked: Path):
     found, read, reached = events(tracked), scalars(tracked), metrics(tracked)
-    for name in ("accuracy", "zero_shot_accuracy", "seconds", "trainable_parameters", "layout_tokens", "gate"):
+    for name in ("accuracy", "zero_shot_accuracy", "seconds", "trainable_parameters", "layout_tokens", "prompt_scale"):
         assert read[f"result/{name}"] == {STEPS: pytest.approx(reached[name], rel=1e-6)}
     assert read["result/accuracy_low"][STEPS] == pytest.approx(reached["accuracy_interval"][0], rel=1e-6)
     assert read["result/ece"][STEPS] == pytest.approx(reached["calibration"]["tuned"]["ece"], rel=1e-6)
@@ -59,18 +60,19 @@ def test_tensorboard_has_the_result_the_layout_and_the_settings(tracked: Path):
     assert given["search.options"].string_value == "0 1 3" and given["method"].string_value == "dpl"
 
 
-@pytest.mark.parametrize("step", range(1, STEPS + 1))
+@pytest.mark.parametrize("step", quick_and_slow([6], [1, 2, 3, 4, 5, 7, 8]))
 def test_a_run_that_goes_on_is_tracked_in_the_same_place_and_nothing_twice(step, images, checkpoint, tmp_path, tracked):
     with pytest.raises(Killed):
         fit(settings(images, checkpoint, tmp_path / "run", "tensorboard"), on_step=stop_after(step))
     resume(tmp_path / "run")
     whole, again = scalars(tracked), scalars(tmp_path / "run")
-    # Sorted: two files of one second are read in the order of their names, "9" behind "10"; in life a run goes on elsewhen.
+    # Sorted: two files of one second are read in the order of their names, "9" behind "10"; outside of tests a run goes on later.
     assert {name: sorted(steps) for name, steps in again.items()} == {name: sorted(steps) for name, steps in whole.items()}
     assert [again[name] == whole[name] for name in ("search/train_loss", "train/loss", "result/accuracy")] == [True] * 3
     assert len(events(tmp_path / "run").Tensors("layout/text_summary")) == 1
 
 
+@pytest.mark.slow
 def test_steps_that_the_checkpoint_does_not_know_of_are_replaced(images, checkpoint, tmp_path, tracked):
     """After a loss of power the checkpoint may be older than what a tracker has on the disk."""
     run, state = tmp_path / "run", tmp_path / "run" / "checkpoint" / "state.safetensors"
@@ -90,7 +92,7 @@ def test_steps_that_the_checkpoint_does_not_know_of_are_replaced(images, checkpo
     assert scalars(run)["train/loss"] == scalars(tracked)["train/loss"]
 
 
-def test_a_person_is_told_of_every_fifth_step(images, checkpoint, tmp_path, tracked, monkeypatch):
+def test_by_default_every_fifth_step_is_logged(images, checkpoint, tmp_path, tracked, monkeypatch):
     monkeypatch.setattr(dpl.track, "EVERY", EVERY)
     read = scalars(fit(settings(images, checkpoint, tmp_path / "run", "tensorboard")))
     assert list(read["train/loss"]) == [5] and "search/train_loss" not in read
@@ -103,8 +105,9 @@ def test_a_run_that_fails_itself_closes_its_trackers(images, checkpoint, tmp_pat
     assert list(scalars(tmp_path / "run")["search/train_loss"]) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_overwriting_a_run_forgets_its_tracking(images, checkpoint, tmp_path):
-    whole = settings(images, checkpoint, tmp_path / "run", "tensorboard")
+    whole = replace(settings(images, checkpoint, tmp_path / "run", "tensorboard"), layout="1")
     fit(whole)
     fit(replace(whole, overwrite=True))
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1

@@ -1,4 +1,4 @@
-"""`--track` changes no result, ends no run, costs nothing unasked; what is missing is told before anything is written."""
+"""`--track` changes no result and ends no run; a missing package is named before anything is written."""
 
 import random
 import subprocess
@@ -15,13 +15,13 @@ import torch
 import dpl.track
 import dpl.track.kinds
 from dpl import DplError, fit
-from dpl.arguments import Compare
-from dpl.cli import main
-from dpl.compare import make_plan
-from dpl.compare.refuse import check_plan
+from dpl.cli.arguments import Compare
+from dpl.cli.main import main
+from dpl.cli.plans import comparison_plan
+from dpl.experiments.compare.validate import check_plan
 from dpl.pipeline import load_common
 from dpl.track.values import result_values
-from tests.track.told import STEPS, about_tracking, metrics, outcome, settings, words
+from tests.track.tracked_runs import STEPS, about_tracking, metrics, outcome, settings, words
 
 
 def test_no_bit_of_a_result_depends_on_tracking(images, checkpoint, tmp_path, tracked, own_wandb):
@@ -60,7 +60,7 @@ def test_a_folder_of_the_name_is_no_package(tmp_path: Path, monkeypatch: pytest.
         kind.check_package()
 
 
-def test_a_tracker_that_no_one_knows_is_refused(images, checkpoint, tmp_path, capsys):
+def test_an_unknown_tracker_is_refused(images, checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words(images, checkpoint, tmp_path / "run", "paper"))
     assert stopped.value.code == 2 and not (tmp_path / "run").exists()
@@ -86,13 +86,13 @@ def test_a_full_disk_ends_the_tracking_and_not_the_run(images, checkpoint, tmp_p
     assert "Traceback" not in output.err + output.out
 
 
-def test_a_tracker_that_fails_leaves_the_others_and_is_told_no_more(images, checkpoint, tmp_path, monkeypatch):
+def test_a_tracker_that_fails_leaves_the_others_and_is_called_no_more(images, checkpoint, tmp_path, monkeypatch):
     class Fake:
         def __init__(self, fails_at: int) -> None:
-            self.fails_at, self.told, self.finished = fails_at, [], 0
+            self.fails_at, self.logged, self.finished = fails_at, [], 0
 
         def log(self, values: dict[str, Any], step: int | None) -> None:
-            self.told.append((step, dict(values)))
+            self.logged.append((step, dict(values)))
             if step == self.fails_at:
                 raise ConnectionError("the network is gone\nand more of it")
 
@@ -101,7 +101,7 @@ def test_a_tracker_that_fails_leaves_the_others_and_is_told_no_more(images, chec
 
     frail, sound = Fake(3), Fake(99)
     kinds = {
-        name: dpl.track.kinds.Kind(name, lambda: None, lambda place, fake=fake: (fake, "look"))
+        name: dpl.track.kinds.Kind(name, lambda: None, lambda place, fake=fake: (fake, "view"))
         for name, fake in (("tensorboard", frail), ("trackio", sound))
     }
     kinds["wandb"] = dpl.track.kinds.Kind("wandb", lambda: None, lambda place: 1 / 0)  # type: ignore[arg-type]
@@ -111,17 +111,18 @@ def test_a_tracker_that_fails_leaves_the_others_and_is_told_no_more(images, chec
     run = fit(settings(images, checkpoint, tmp_path / "run", "wandb", "tensorboard", "trackio"), say=said.append)
     assert about_tracking(said) == [
         "--track wandb: has failed (division by zero); the run goes on without it",
-        "--track tensorboard: look",
-        "--track trackio: look",
+        "--track tensorboard: view",
+        "--track trackio: view",
         "--track tensorboard: has failed (the network is gone); the run goes on without it",
     ]
-    assert [step for step, _ in frail.told][-1] == 3 and frail.finished == 0
-    assert sound.told[-1] == (STEPS, result_values(metrics(run))) and sound.finished == 1
+    assert [step for step, _ in frail.logged][-1] == 3 and frail.finished == 0
+    assert sound.logged[-1] == (STEPS, result_values(metrics(run))) and sound.finished == 1
 
 
+@pytest.mark.slow
 def test_without_track_nothing_of_it_is_imported(images, checkpoint, tmp_path):
     code = (
-        "import sys; from dpl.cli import main; assert main(sys.argv[1:]) == 0;"
+        "import sys; from dpl.cli.main import main; assert main(sys.argv[1:]) == 0;"
         "print({'wandb', 'tensorboard', 'trackio'} & set(sys.modules))"
     )
     command = [*words(images, checkpoint, tmp_path / "run")[:-1], "--train.epochs", "1", "--shots", "1"]
@@ -129,17 +130,17 @@ def test_without_track_nothing_of_it_is_imported(images, checkpoint, tmp_path):
     assert done.stdout.splitlines()[-1] == "set()"
 
 
-def test_compare_passes_it_on_and_does_not_mind_another(images, checkpoint, tmp_path):
+def test_compare_passes_it_on_and_accepts_runs_with_other_trackers(images, checkpoint, tmp_path):
     asked = Compare(
         str(images), ("dpl:layout=1:train.epochs=1",), seeds=("1",), shots=("1",), backbone=str(checkpoint), out=tmp_path
     )
-    plan = make_plan(replace(asked, track=("tensorboard",)))
+    plan = comparison_plan(replace(asked, track=("tensorboard",)))
     assert plan.runs[0].config.track == ("tensorboard",) and "--track tensorboard" in plan.command
     fit(plan.runs[0].config)
     assert (plan.runs[0].run / "tensorboard").is_dir()
-    check_plan(make_plan(asked), load_common(plan.runs[0].config))
+    check_plan(comparison_plan(asked), load_common(plan.runs[0].config))
     with pytest.raises(DplError, match="--track is the same for all methods"):
-        make_plan(replace(asked, methods=("dpl:track=tensorboard",)))
+        comparison_plan(replace(asked, methods=("dpl:track=tensorboard",)))
 
 
 def test_compare_looks_for_the_package_before_anything_is_written(images, checkpoint, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The plain values that trackers are told."""
+"""Plain values for trackers: settings, epoch records and metrics."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_settings_are_plain_and_named_as_they_are_typed(kind):
     assert not {"out", "track", "overwrite"} & set(values) and "shots-from" in values
 
 
-def test_of_a_record_the_numbers_are_told_and_no_matrices():
+def test_of_a_record_the_numbers_are_logged_and_no_matrices():
     record = {"stage": "search", "epoch": 3, "train_loss": 0.5, "lr": 1e-2, "seconds": 1.5, "alphas": {"image": [[0.1]]}}
     record |= {"alpha_difference": {"image": 0.25, "text": 0.5}, "dominants": {"image": 2, "text": 0}}
     record |= {"layout": {"image": [1, 2, 0], "text": [4]}}
@@ -36,7 +36,7 @@ def test_of_a_record_the_numbers_are_told_and_no_matrices():
     }
 
 
-def test_of_the_metrics_the_numbers_are_told():
+def test_of_the_metrics_the_numbers_are_logged():
     bins = [{"images": 3, "confidence": 0.5, "accuracy": 1.0}]
     reached = {
         "method": "dpl",

@@ -1,1 +1,1 @@
-"""Frozen CLIP backbones: loading, and the branches that prompts are given to."""
+"""Frozen CLIP backbones: loading, and the image and text branches for prompts."""

@@ -1,74 +1,112 @@
-"""Loads a CLIP checkpoint: the embedded `tiny`, a folder, or a Hugging Face id. All three end as one folder, read one way."""
+"""Loads a backbone: the embedded `tiny`, a checkpoint folder or file, or a Hugging Face id."""
 
-import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from jaxtyping import Float
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers import CLIPModel, PreTrainedTokenizerBase
 
 from dpl.backbones.branch import Branch
-from dpl.errors import DplError
+from dpl.backbones.checkpoint import read_checkpoint
+from dpl.backbones.choices import Precision, PrecisionChoice, Resize
+from dpl.backbones.clip import build, check_pooling, function_settings, linear_parameters, pooled_at
+from dpl.backbones.devices import find_device, find_precision
+from dpl.backbones.identity import Identity, digest, tokenizer_digest
+from dpl.backbones.preprocessing import Preprocessing, read_preprocessing
+from dpl.backbones.sources import OnFetch, open_source
+from dpl.backbones.weights import Placement, fill
+from dpl.utils.errors import DplError
 
-Precision = Literal["fp32", "bf16"]
-PrecisionChoice = Literal["auto", "fp32", "bf16"]
 TINY = Path(__file__).parent / "tiny"
-_CHECKPOINT_FILES = ["*.json", "*.txt", "*.safetensors"]  # never *.bin: pickles can run code
+CALLS_KEPT = 128
+"""`Backbone.tokenize` keeps the results of so many calls: a call per template, and the largest ensemble has 80."""
 
 
 @dataclass(frozen=True, eq=False)
 class Backbone:
-    """A frozen CLIP in eval mode and what belongs to it.
+    """A frozen CLIP in eval mode, with its tokenizer, preprocessing and branches.
 
-    `mean` and `std` normalise RGB in 0..1; `image_size` is in pixels; `fingerprint` tells checkpoints apart.
-    `precision` is what the layers compute in.
+    Attributes:
+        name: tiny, a path, or a hub id without the revision.
+        clip: the model.
+        tokenizer: its tokenizer.
+        preprocessing: the steps from an image to the model's pixels.
+        image: the layers of the image branch.
+        text: the layers of the text branch.
+        identity: digests that tell checkpoints apart.
+        precision: the precision of the layers' computation.
+        commit: the hub's commit; None for a folder or file.
+        notes: notes for the user, one line each.
     """
 
     name: str
     clip: CLIPModel
     tokenizer: PreTrainedTokenizerBase
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    preprocessing: Preprocessing
     image: Branch
     text: Branch
-    fingerprint: str
+    identity: Identity
     precision: Precision = "fp32"
+    commit: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def image_size(self) -> int:
+        """Side of the model's square input, in pixels."""
+        return self.preprocessing.size
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.clip.device
 
-    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of every text up to the one that the text branch pools at, its first EOS; nothing is padded.
+    @property
+    def fingerprint(self) -> str:
+        """Digest that differs between backbones with different features, apart from the rounding by `precision`."""
+        return digest([self.identity.fingerprint, asdict(self.preprocessing)])
 
-        Raises `DplError` for a text that does not fit the backbone's positions, rather than cutting its end off.
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenises texts, each up to the token that the text branch pools at, its first EOS.
+
+        Args:
+            texts: sentences.
+
+        Returns:
+            The token ids of every text, without padding.
+
+        The results of the last calls are kept, because the models of a run ask for the same sentences.
+
+        Raises:
+            DplError: a text does not fit the backbone's positions, or would be pooled at another token than its end.
         """
-        config: Any = self.clip.text_model.config
-        rows: list[list[int]] = self.tokenizer(list(texts), verbose=False)["input_ids"]
-        for text, row in zip(texts, rows, strict=True):
-            if len(row) > config.max_position_embeddings:
-                fits = f"{self.name} reads {config.max_position_embeddings}; shorten the class name or template"
-                raise DplError(f"{text!r}: {len(row)} tokens, {fits}")
-        # As transformers' CLIPTextModel pools: configs of before its fix have 2 for EOS, and mean the highest id.
-        return [row[: row.index(max(row) if config.eos_token_id == 2 else config.eos_token_id) + 1] for row in rows]
+        return [row.copy() for row in self._tokenize(tuple(texts))]
+
+    @cached_property
+    def _tokenize(self) -> Callable[[tuple[str, ...]], list[list[int]]]:
+        # Without a reference to `self`, so that the memory is released with the last reference to the backbone.
+        return lru_cache(maxsize=CALLS_KEPT)(partial(_tokenized, self.name, self.tokenizer, self.clip.text_model.config))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_tokenize"}
 
     def autocast(self) -> torch.autocast:
-        """Inside, the layers compute in this backbone's precision."""
+        """Returns a context manager in which the layers compute in this backbone's precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def image_features(self, pixels: Float[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-        """Projected image embeddings of normalised pixels, fp32, not of unit length."""
+        """Computes projected image embeddings.
+
+        Args:
+            pixels: (images, 3, size, size), normalised.
+
+        Returns:
+            (images, dim) in fp32, not of unit length.
+        """
         model = self.clip.vision_model
         with self.autocast():
             hidden = model.pre_layrnorm(model.embeddings(pixels))
@@ -78,140 +116,105 @@ class Backbone:
         return projection(pooled.to(projection.weight.dtype))
 
 
-def load_backbone(name: str = "tiny", device: str = "auto", precision: PrecisionChoice = "auto") -> Backbone:
-    """Loads `tiny`, a checkpoint folder or a Hugging Face id, frozen; only an id may use the network.
+def _tokenized(name: str, tokenizer: Any, config: Any, texts: tuple[str, ...]) -> list[list[int]]:
+    rows: list[list[int]] = tokenizer(list(texts), verbose=False)["input_ids"]
+    found = []
+    for text, row in zip(texts, rows, strict=True):
+        if len(row) > config.max_position_embeddings:
+            fits = f"{name} reads {config.max_position_embeddings}; shorten the class name or template"
+            raise DplError(f"{text!r}: {len(row)} tokens, {fits}")
+        place = pooled_at(row, config.eos_token_id)
+        if place is None or row[place] != row[-1]:
+            raise DplError(f"{text!r}: {name} would not pool this text at its end; leave out special tokens")
+        found.append(row[: place + 1])
+    return found
 
-    With precision "bf16" the weights of linear layers are kept in bfloat16 and computed with in it; all else is fp32: norms,
-    the sum of the layers' outputs, softmax, projections. "auto" is bf16 where that is faster: on a GPU or CPU that has it, for
-    layers at least 512 wide. Raises `DplError` where there is no such checkpoint, it is not a CLIP,
-    or its weights are missing or not safetensors.
+
+def announce(say: Callable[[str], None]) -> OnFetch:
+    """Makes a download callback that announces each file above 20 MB once.
+
+    Args:
+        say: receives one line per file.
     """
-    folder = _folder(name)
+    said: set[str] = set()
+
+    def on_fetch(name: str, done: int, total: int) -> None:
+        if total > 20 and name not in said:
+            said.add(name)
+            say(f"fetching {name}, {total} MB")
+
+    return on_fetch
+
+
+def load_backbone(
+    name: str = "tiny",
+    device: str = "auto",
+    precision: PrecisionChoice = "auto",
+    *,
+    revision: str | None = None,
+    allow_pickle: bool = True,
+    download: bool = True,
+    on_fetch: OnFetch | None = None,
+    resize: Resize = "checkpoint",
+) -> Backbone:
+    """Loads a backbone, frozen.
+
+    With precision "bf16" the linear layers have weights in bfloat16 and compute in it. Everything else is fp32: norms, the sum of
+    the layers' outputs, softmax, projections. "auto" is bf16 where that is faster: on a GPU or CPU that supports it, for layers
+    at least 512 wide.
+
+    Args:
+        name: `tiny`, a checkpoint folder, a file of weights (OpenAI's .pt, open_clip's, a single .safetensors), or a Hugging Face
+            id, also as `id@revision`. Only an id may use the network.
+        device: "auto" or a device of torch.
+        precision: the precision of the layers' computation.
+        revision: the branch, tag, pull request or commit of a Hugging Face id.
+        allow_pickle: whether pickled weights may be read if a checkpoint has no others; only tensors are read, no code runs.
+        download: whether files that the local cache lacks may be fetched from the hub.
+        on_fetch: follows downloads: file name, megabytes fetched, total megabytes.
+        resize: policy that makes images square, instead of the checkpoint's rule.
+
+    Returns:
+        The backbone in eval mode; its parameters need no gradients.
+
+    Raises:
+        DplError: there is no such checkpoint, it is not a CLIP, its preprocessing is not supported, or a file of it is missing,
+            broken or not allowed.
+
+    Example:
+        >>> import dpl
+        >>> backbone = dpl.load_backbone("tiny")
+        >>> backbone.image_size, backbone.image.depth, backbone.text.depth
+        (48, 6, 6)
+    """
+    source = open_source(str(TINY) if name == "tiny" else name, revision, download, on_fetch)
+    found = read_checkpoint(source, allow_pickle)
+    check_pooling(found.label, found.config, found.tokenizer)
+    vision: Any = found.config.vision_config
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise DplError(f"backbone {name}: {folder}/config.json cannot be read ({_first_line(error)})") from None
-    if config.model_type != "clip" or not hasattr(config, "vision_config"):
-        raise DplError(f"backbone {name}: is a {config.model_type!r} checkpoint, not a CLIP with both branches")
-    if not any(folder.glob("*.safetensors")):
-        raise DplError(f"backbone {name}: {folder} has no *.safetensors weights; pickled ones are never loaded, convert them")
-    clip = _load_weights(name, folder).eval().requires_grad_(False)
-    torch.nn.Module.to(clip, _device(device))
-    fingerprint = _fingerprint(clip)
-    if precision == "auto":
-        precision = "bf16" if _is_faster_in_bf16(clip) else "fp32"
-    if precision == "bf16":
-        linear_layers_to_bfloat16(clip)
-    mean, std = _normalisation(folder)
-    vision: Any = clip.vision_model.config
+        preprocessing = read_preprocessing(found.preprocessor, vision.image_size, resize)
+    except DplError as error:
+        raise DplError(f"backbone {found.label}: preprocessor_config.json: {error}") from None
+    clip, place = build(found.label, found.config), find_device(device)
+    precision = find_precision(precision, place, vision.hidden_size)
+    narrow = linear_parameters(clip) if precision == "bf16" else frozenset()
+    digests, notes = fill(found.label, clip, found.tensors, Placement(place, narrow))
+    torch.nn.Module.to(clip, place)  # the buffers
+    weights, half = digests.joined()
     return Backbone(
-        name=name,
+        name=name.removeprefix("hf-hub:").partition("@")[0] if found.commit else name,
         clip=clip,
-        tokenizer=_load_tokenizer(name, folder),
-        image_size=vision.image_size,
-        mean=mean,
-        std=std,
+        tokenizer=found.tokenizer,
+        preprocessing=preprocessing,
         image=Branch("image", clip.vision_model),
         text=Branch("text", clip.text_model),
-        fingerprint=fingerprint,
+        identity=Identity(
+            weights=weights,
+            half=half,
+            function=digest(function_settings(found.config)),
+            tokenizer=tokenizer_digest(found.tokenizer),
+        ),
         precision=precision,
+        commit=found.commit,
+        notes=(*found.notes, *notes),
     )
-
-
-def _folder(name: str) -> Path:
-    """The folder of the checkpoint; a Hugging Face id is fetched into the hub's cache first."""
-    if name == "tiny":
-        return TINY
-    if Path(name).is_dir():
-        return Path(name)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise DplError(f"backbone {name}: neither tiny, nor a folder, nor a Hugging Face id like openai/clip-vit-base-patch16")
-    try:
-        return Path(snapshot_download(name, allow_patterns=_CHECKPOINT_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise DplError(
-            f"backbone {name}: no such folder here, and the Hugging Face hub did not give it"
-            f" ({_first_line(error)}); check the id and the network, or give a checkpoint folder"
-        ) from None
-
-
-def _load_weights(name: str, folder: Path) -> CLIPModel:
-    try:
-        loaded: Any = CLIPModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            attn_implementation="sdpa",
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DplError(f"backbone {name}: the weights in {folder} cannot be read ({_first_line(error)})") from None
-    clip, info = loaded
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise DplError(f"backbone {name}: {len(missing)} weights are missing in {folder}, the first is {missing[0]}")
-    return clip
-
-
-def _is_faster_in_bf16(clip: CLIPModel) -> bool:
-    """Measured: ViT-B/16 (width 768) gains, `tiny` (128) loses (docs/performance.md)."""
-    vision: Any = clip.config.vision_config
-    if vision.hidden_size < 512:
-        return False
-    if clip.device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return clip.device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-
-
-def linear_layers_to_bfloat16(clip: CLIPModel) -> None:
-    """Once, here: autocast would cast frozen weights anew in every call."""
-    for branch in (clip.vision_model, clip.text_model):
-        for module in branch.modules():
-            if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
-                torch.nn.Module.to(module, torch.bfloat16)
-
-
-def _load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DplError(f"backbone {name}: the tokenizer in {folder} cannot be read ({_first_line(error)})") from None
-
-
-def _normalisation(folder: Path) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and std of the checkpoint's preprocessor, CLIP's own where it names none."""
-    settings: dict = {}
-    for file in (folder / "preprocessor_config.json", folder / "processor_config.json"):
-        if file.is_file():
-            settings = json.loads(file.read_text())
-            settings = settings.get("image_processor", settings)
-            break
-    red, green, blue = settings.get("image_mean", OPENAI_CLIP_MEAN)
-    red_std, green_std, blue_std = settings.get("image_std", OPENAI_CLIP_STD)
-    return (red, green, blue), (red_std, green_std, blue_std)
-
-
-def _device(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise DplError(f"device {device}: not available here ({_first_line(error)}); use auto or cpu") from None
-
-
-def _fingerprint(clip: CLIPModel) -> str:
-    """SHA-256 over the shapes of all weights and the bytes of the projections and of the last norms: quick and telling."""
-    digest = hashlib.sha256()
-    for key, weight in sorted(clip.state_dict().items()):
-        digest.update(f"{key}{tuple(weight.shape)}".encode())
-        if "projection" in key or "post_layernorm" in key or "final_layer_norm" in key or key == "logit_scale":
-            digest.update(weight.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -1,1 +1,1 @@
-"""The data room: a task (class names, templates, items), its few-shot sample, and pixels for the model."""
+"""Data: tasks (class names, templates, items), few-shot samples, and pixels for the model."""

@@ -1,44 +1,87 @@
-"""Image files on disk: which endings count, how folders are walked, how a path is shown to a person."""
+"""Image files on disk: recognised endings, listing of folders, and printable paths."""
 
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff")
 ENDINGS += (".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".avif", ".jp2", ".j2k")
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name ends like an image's, in upper or lower case."""
+    """Returns whether the file name has an image ending, in upper or lower case."""
     return path.suffix.lower() in ENDINGS
 
 
 def shown(path: Path | str) -> str:
-    """`path` as printable text on one line: bytes that are no text as \\udcxx, control characters as "?"."""
+    """Formats `path` as printable text on one line.
+
+    Args:
+        path: path or text of the user.
+
+    Returns:
+        The text, with undecodable bytes as \\udcxx and control characters as "?".
+    """
     text = str(path).encode(errors="backslashreplace").decode()
     return "".join("?" if character < " " or "\x7f" <= character < "\xa0" else character for character in text)
 
 
 def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first `most` names, and how many more there are."""
+    """Joins names for a message.
+
+    Args:
+        names: the names.
+        most: number of names to write; the others are counted.
+
+    Returns:
+        Text such as "a, b and 3 more".
+    """
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def relative_name(path: Path, root: Path) -> str:
-    """`path` relative to `root` as text with forward slashes, the same on every system."""
+    r"""Returns the relative path as text, the same on every system.
+
+    Args:
+        path: a file or folder.
+        root: the folder that the path becomes relative to.
+
+    Returns:
+        The path with forward slashes; undecodable bytes are written as \udcxx.
+    """
     return os.path.relpath(path, root).replace(os.sep, "/").encode(errors="backslashreplace").decode()
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in `folder`, sorted by name, but nothing hidden, nor what macOS adds to zip files."""
+    """Lists `folder` without hidden entries and without `__MACOSX`, which macOS adds to zip files.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Paths sorted by name.
+
+    Raises:
+        DplError: the folder cannot be listed.
+    """
     return sorted(folder / entry.name for entry in _scan(folder))
 
 
 def folders(folder: Path) -> list[Path]:
-    """The folders of `entries`, and links to such. Where there are many files, it takes a part of the time."""
+    """Lists the folders of `entries` and the links to folders; faster than filtering `entries` if there are many files.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Paths sorted by name.
+
+    Raises:
+        DplError: the folder cannot be listed.
+    """
     return sorted(folder / entry.name for entry in _scan(folder) if _is_folder(entry))
 
 
@@ -58,9 +101,16 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
-    """All files in `folder` and below, sorted, without the hidden.
+    """Yields all files in `folder` and below, sorted, without hidden ones.
 
-    Links to folders are followed, but not to those of `seen` (resolved paths, added to on the way): loops end.
+    Links to folders are followed unless they lead to a folder in `seen`, so loops end.
+
+    Args:
+        folder: the folder.
+        seen: resolved paths of visited folders; visited folders are added.
+
+    Raises:
+        DplError: a folder cannot be listed.
     """
     seen.add(folder.resolve())
     for path in entries(folder):
@@ -71,6 +121,9 @@ def walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
 
 
 def with_parents(folder: Path) -> set[Path]:
-    """`folder` and all folders above it, resolved: a start for `seen`, so that no link leads up and out of `folder`."""
+    """Returns `folder` and all its parents, resolved.
+
+    As the initial `seen` of `walk`, the set prevents links from leading up and out of `folder`.
+    """
     real = folder.resolve()
     return {real, *real.parents}

@@ -1,26 +1,34 @@
-"""The fixed split of items where nobody gave one."""
+"""Fixed train, val and test splits for data without given splits."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from dpl.data.paths import listed
 from dpl.data.task import Item
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-"""What people call the splits, in lower case, and what they are called here."""
+"""Usual names of the splits in lower case, and their names here."""
 
 VAL, TEST = 0.2, 0.3  # as in the CoOp family for data sets without an official split; the rest is train
 
 
 def _rank(item: Item) -> bytes:
-    # A hash of the name: as good as chance, the same on every machine and Python version, and when images are added
-    # later, the others mostly stay where they were.
+    # A hash of the name acts as a random order that is the same on every machine and Python version. When images are added
+    # later, most others keep their split.
     return hashlib.sha256(f"dpl split/{item.name}".encode()).digest()
 
 
 def take(items: Iterable[Item], part: float) -> tuple[list[Item], list[Item]]:
-    """(taken, rest) in their order: `part` (0-1) of the items, one at least, as if by chance but always the same."""
+    """Divides items in a pseudo-random way that depends only on their names.
+
+    Args:
+        items: items to divide.
+        part: fraction to take, 0-1; at least one item is taken.
+
+    Returns:
+        Taken items and the rest, both in their original order.
+    """
     items = list(items)
     count = max(1, round(len(items) * part))
     chosen = set(sorted(items, key=_rank)[:count])
@@ -28,7 +36,14 @@ def take(items: Iterable[Item], part: float) -> tuple[list[Item], list[Item]]:
 
 
 def three_ways(items: Iterable[Item]) -> tuple[list[Item], list[Item], list[Item]]:
-    """Train, val and test (50/20/30 %, one at least each) of one class of 3 items or more."""
+    """Splits the items of one class into 50 % train, 20 % val and 30 % test, at least one each.
+
+    Args:
+        items: 3 items or more.
+
+    Returns:
+        Train, val and test.
+    """
     items = list(items)
     test, rest = take(items, TEST)
     val, train = take(rest, VAL * len(items) / len(rest))
@@ -36,10 +51,21 @@ def three_ways(items: Iterable[Item]) -> tuple[list[Item], list[Item], list[Item
 
 
 def filled(data: str, items: Mapping[str, Sequence[Item]], names: Sequence[str]) -> tuple[dict[str, list[Item]], tuple[str, ...]]:
-    """The pools "train", "val" and "test", and notes on those that were made.
+    """Makes the missing splits of a data set.
 
-    `items` are "all", which are split 50/20/30 % per class; or "train" and "test", where val takes 20 % of train per class;
-    or all three, which stay. Raises `DplError` where a class has too few images to split; it begins with `data`.
+    "all" is split 50/20/30 % per class into train, val and test. From "train" and "test", val takes 20 % of train per class.
+    All three together stay unchanged.
+
+    Args:
+        data: name of the data, with which messages begin.
+        items: items by part: "all"; "train" and "test"; or "train", "val" and "test".
+        names: class names, in the order of labels.
+
+    Returns:
+        The pools "train", "val" and "test", and a note if some were made.
+
+    Raises:
+        DplError: a class has too few images to split.
     """
     pools: dict[str, list[Item]] = {part: list(items.get(part, ())) for part in ("train", "val", "test")}
     if "all" in items:

@@ -1,29 +1,48 @@
-"""Base-to-new: the first half of a task's classes, or the second, each a task of its own."""
+"""Base-to-new generalisation: the first (base) or second (new) half of a task's classes as a separate task."""
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
 
+from dpl.data.choices import Classes
 from dpl.data.fewshot import FewShot
 from dpl.data.paths import listed, shown
 from dpl.data.task import Item, Task
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
-Classes = Literal["all", "base", "new"]
 NOTHING = FewShot((), ())
 
 
 def labels_of(classes: Classes, count: int) -> range:
-    """The labels of `classes` out of `count`: base are the first ceil(count / 2), new are the others."""
+    """Returns the labels of a half of the classes: base has the first ceil(count / 2), new has the others.
+
+    Args:
+        classes: "all", "base" or "new".
+        count: number of classes.
+
+    Example:
+
+        >>> labels_of("base", 5), labels_of("new", 5)
+        (range(0, 3), range(3, 5))
+    """
     half = -(-count // 2)
     return {"all": range(count), "base": range(half), "new": range(half, count)}[classes]
 
 
 def subset(task: Task, classes: Classes, shots: FewShot = NOTHING) -> tuple[Task, FewShot]:
-    """The part of the task that has these classes, and of `shots`, which were drawn from the whole; labels begin at 0 again.
+    """Restricts a task and its few-shot sample to the base or new classes; labels start at 0 again.
 
-    The pools of a half hold no more than the shots: it is after sampling that a half is taken. Raises `DplError` where a half
-    has fewer than two classes, or nothing of the shots.
+    Sampling comes first: `shots` are drawn from the whole task. The train and val pools of a half have only these shots.
+
+    Args:
+        task: task with all classes.
+        classes: "base", "new", or "all", which changes nothing.
+        shots: few-shot sample of `task`.
+
+    Returns:
+        The restricted task and sample.
+
+    Raises:
+        DplError: the half has fewer than two classes, or `shots` has training images but none of them.
     """
     if classes == "all":
         return task, shots

@@ -1,16 +1,16 @@
-"""Sentences with {} for the class name: those for photos of unknown kind, and those that `--template` gives."""
+"""Templates, sentences with {} for the class name: defaults for photos, and templates of `--template`."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dpl.data.label_text import read_text
 from dpl.data.paths import shown
 from dpl.data.task import Task
-from dpl.errors import DplError
+from dpl.data.text_files import read_text
+from dpl.utils.errors import DplError
 
-PHOTOS = (  # the first is the field's; the others are of the kind that CLIP's authors ensemble
+PHOTOS = (  # the first is the field's standard; the others are similar to those in the ensemble of CLIP's authors
     "a photo of a {}.",
     "a photo of the {}.",
     "a photo of one {}.",
@@ -23,15 +23,30 @@ PHOTOS = (  # the first is the field's; the others are of the kind that CLIP's a
 
 
 def given_templates(words: Sequence[str]) -> tuple[str, ...]:
-    """The templates of `--template`: each word is one, or a file with one per line (# begins a comment), in their order.
+    """Reads the templates of `--template`.
 
-    Raises `DplError` naming the first that has not exactly one {}, and nothing else in braces; or that is there twice.
+    Args:
+        words: templates, or files with one template per line and comment lines that start with #.
+
+    Returns:
+        All templates in their order.
+
+    Raises:
+        DplError: a template does not have exactly one {}, has other braces, or is given twice; or a file cannot be read or has no
+            templates.
+
+    Example:
+
+        >>> given_templates(["a photo of a {}.", "a drawing of a {}."])
+        ('a photo of a {}.', 'a drawing of a {}.')
+        >>> given_templates(["a photo"])
+        Traceback (most recent call last):
+        dpl.utils.errors.DplError: --template 'a photo': must have one {} for the class name
     """
     found: dict[str, str] = {}  # template -> where it is from
     for word in words:
         for place, template in _of_file(word) if _is_file(word) else [(f"--template {shown(word)!r}", word)]:
-            if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
-                raise DplError(f"{place}: must have one {{}} for the class name")
+            check_template(template, place)
             if template in found:
                 raise DplError(f"{place}: is there twice, see {found[template]}; keep one")
             found[template] = place
@@ -39,10 +54,20 @@ def given_templates(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_templates(task: Task, given: Sequence[str]) -> Task:
-    """`task` with templates that were given: one replaces its first, several are all.
+    """Replaces templates of a task.
 
-    Where none were given and the task has those for photos of unknown kind, a note says so.
+    Args:
+        task: the task.
+        given: one template replaces the task's first; several replace all; none replaces nothing.
+
+    Returns:
+        The task with the new templates. Without new ones, a note is added if the task has the default templates `PHOTOS`.
+
+    Raises:
+        DplError: a template does not have exactly one {}, or has other braces.
     """
+    for template in given:
+        check_template(template, f"template {shown(template)!r}")
     if given:
         others = [template for template in task.templates[1:] if template not in given]
         return replace(task, templates=(*given, *(others if len(given) == 1 else ())))
@@ -50,6 +75,42 @@ def with_templates(task: Task, given: Sequence[str]) -> Task:
         return task
     note = f"texts are {PHOTOS[0]!r}, for the ensemble {len(PHOTOS) - 1} more for photos; --template gives others"
     return replace(task, notes=(*task.notes, note))
+
+
+def check_template(template: str, place: str) -> None:
+    """Checks a template.
+
+    Args:
+        template: the sentence.
+        place: its origin, for the message.
+
+    Raises:
+        DplError: it does not have exactly one {}, or has other braces.
+    """
+    if template.count("{}") != 1 or re.search(r"[{}]", template.replace("{}", "")):
+        raise DplError(f"{place}: must have one {{}} for the class name")
+
+
+def sentences(template: str, class_names: Sequence[str]) -> list[str]:
+    """Replaces the {} of `template` by every class name. Nothing else in a template or a name has a meaning.
+
+    Args:
+        template: a sentence with one {}.
+        class_names: the names of the classes.
+
+    Returns:
+        A sentence per class.
+
+    Raises:
+        DplError: the template does not have exactly one {}, or has other braces.
+
+    Example:
+
+        >>> sentences("a photo of a {}.", ["cat", "dog"])
+        ['a photo of a cat.', 'a photo of a dog.']
+    """
+    check_template(template, f"template {shown(template[:80])!r}")
+    return [template.replace("{}", name) for name in class_names]
 
 
 def _is_file(word: str) -> bool:

@@ -1,1 +1,1 @@
-"""A page for the browser where images are dropped on a run: what zero-shot makes of them, and what the tuned model does."""
+"""`dpl demo`: a web page with the predictions of zero-shot and of a tuned model for images that the user drops on it."""

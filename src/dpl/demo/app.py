@@ -1,4 +1,4 @@
-"""The demo as a web application: a page, and two questions that its script asks. Nothing is kept, and no file can be had."""
+"""The demo as a web application: a page, and two endpoints for its script. It stores no images and serves no user's files."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,6 @@ from importlib.resources import files
 from threading import BoundedSemaphore
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -20,29 +19,38 @@ from dpl.demo.demo import Answer, Demo, Prediction, png
 from dpl.demo.guard import guard
 from dpl.demo.questions import MOST_BYTES, Question, Refused, Words, body, parsed
 from dpl.demo.wording import Wording
-from dpl.errors import DplError
-from dpl.explain.overlay import scale
 from dpl.methods import METHODS
+from dpl.reports.overlay import scale
+from dpl.utils.errors import DplError
+from dpl.utils.templates import environment
 
 MOST_IMAGES = 12
-"""On the page at a time."""
+"""Largest number of images on the page."""
 WAITING = 8
-"""Questions that wait or are answered at a time; more are refused."""
+"""Largest number of questions that wait or are being answered; further ones are refused."""
 _ASSETS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(demo: Demo, hosts: frozenset[str] | None) -> Starlette:
-    """The application; `hosts` are the names that a browser may know the server by, None: any (`guard`)."""
+    """Makes the application.
+
+    Args:
+        demo: the run and its models.
+        hosts: accepted host names of the server; None: all (`guard`).
+
+    Returns:
+        The application.
+    """
     waiting = BoundedSemaphore(WAITING)
-    pictures = [example.data for example in demo.examples]
+    pictures = {str(place): example.data for place, example in enumerate(demo.examples)}
 
     async def example(request: Request) -> Response:
-        place = request.path_params["place"]
-        if place >= len(pictures):
+        picture = pictures.get(request.path_params["place"])
+        if picture is None:
             return PlainTextResponse("there is no such example", 404)
-        return Response(pictures[place], media_type="image/png")
+        return Response(picture, media_type="image/png")
 
     def answering(kind: type[Words], answer: Callable[[Demo, Any], dict[str, Any]]) -> Endpoint:
         async def answered(request: Request) -> Response:
@@ -65,7 +73,7 @@ def make_app(demo: Demo, hosts: frozenset[str] | None) -> Starlette:
             _fixed("/", _page(demo).encode(), "text/html"),
             _fixed("/scale.png", png(scale(160, 10)), "image/png"),
             *fixed,
-            Route("/examples/{place:int}", example),
+            Route("/examples/{place}", example),
             Route("/words", answering(Words, _words), methods=["POST"]),
             Route("/answer", answering(Question, _answer), methods=["POST"]),
         ],
@@ -81,9 +89,8 @@ def _fixed(path: str, content: bytes, kind: str) -> Route:
 
 
 def _page(demo: Demo) -> str:
-    environment = Environment(loader=PackageLoader("dpl", "demo"), autoescape=True, undefined=StrictUndefined)
     summary = METHODS[demo.model.name].summary if demo.model.name in METHODS else None
-    page = environment.get_template("page.html.j2")
+    page = environment("demo").get_template("page.html.j2")
     return page.render(demo=demo, summary=summary, most_bytes=MOST_BYTES, most_images=MOST_IMAGES)
 
 
@@ -100,7 +107,7 @@ def _words(demo: Demo, words: Words) -> dict[str, Any]:
 
 
 def _answer(demo: Demo, question: Question) -> dict[str, Any]:
-    """The answer as the page's script takes it."""
+    """Answers a question as JSON for the page's script."""
     wording = _wording(demo, question)
     try:
         answer: Answer = demo.answer(question.name, question.image, wording, question.label)

@@ -1,4 +1,4 @@
-"""What the demo does with an image, apart from the page: bytes and words in, predictions and pictures out."""
+"""The models of the demo, independent of the web page: predictions and explanation pictures for image files."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -13,26 +13,27 @@ from PIL import Image
 from torch import Tensor
 
 from dpl.classifier import ClipClassifier, ZeroShot
-from dpl.data.images import Encoded, read_image
-from dpl.data.transforms import eval_pixels
+from dpl.data.pixels.decode import read_image
+from dpl.data.pixels.transforms import eval_pixels, to_pixels
+from dpl.data.task import Encoded
 from dpl.demo.wording import Wording, read_wording
-from dpl.errors import DplError
 from dpl.explain.gradcam import see
-from dpl.explain.overlay import overlay
-from dpl.explain.stored import read_explanation
-from dpl.files import read_json
 from dpl.methods.method import Method
+from dpl.reports.overlay import overlay
+from dpl.schemas.explanation import read_explanation
+from dpl.utils.errors import DplError
+from dpl.utils.files import read_json
 
 TOP = 5
 WIDTH = 320
-"""Pixels of a picture's side, as the page has it."""
+"""Pixels per side of a picture on the page."""
 KEPT = 8
-"""So many wordings are remembered with their class embeddings."""
+"""Number of wordings whose class embeddings are cached."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A test image of the run: its name, that with its class, and a PNG file."""
+    """A test image of the run: `name`, `title` (the name with its class), and `data` (a PNG file)."""
 
     name: str
     title: str
@@ -45,19 +46,22 @@ Texts = tuple[ClipClassifier, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model makes of an image."""
+    """Prediction and explanation of one model for an image."""
 
     classes: list[tuple[int, str, float]]
-    """The most probable: place among the names, name and probability, 0-1; best first."""
+    """The most probable classes, best first: index among the names, name, and probability, 0-1."""
     label: int
-    """The class that is looked for, by its place."""
+    """Index of the class that the picture explains."""
     picture: Image.Image
-    """The image in grey, with colours where the model sees something of that class."""
+    """The image in grey; colours mark the patches that support the class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Predictions by model, "zero-shot" and "tuned"; of a model that cannot take the class names, one line that says why."""
+    """Predictions of the models "zero-shot" and "tuned".
+
+    A model that does not accept the class names has a one-line reason in place of its prediction.
+    """
 
     picture: Image.Image
     """The image as the models see it, enlarged."""
@@ -65,44 +69,81 @@ class Answer:
 
 
 class Demo:
-    """A run and what may be asked of it; threads may ask at the same time, and wait for each other."""
+    """A run with its zero-shot and tuned model. The methods are thread-safe; a lock serialises the calls.
+
+    Args:
+        name: the name of the run.
+        model: the tuned model.
+        class_features: its class embeddings, (classes, dim).
+        examples: test images of the run.
+    """
 
     def __init__(self, name: str, model: Method, class_features: Tensor, examples: Sequence[Example] = ()) -> None:
         self.name, self.model, self.examples = name, model, tuple(examples)
+        self._preprocessed = frozenset(example.data for example in examples)
         self.own = Wording(model.class_names, model.templates[0])
         self._own_texts = model, class_features
-        # The models share a backbone that carries the prompts of one at a time.
+        # The models share a backbone, to which only one model's prompts can be attached at a time.
         self._lock = Lock()
         self._zero_shot: Callable[[Wording], Texts] = lru_cache(KEPT)(self._embed)
         self._tuned: Callable[[tuple[str, ...]], Texts | str] = lru_cache(KEPT)(self._move)
 
     def wording(self, names: str, template: str) -> Wording:
-        """`names`, a line per class, and `template` as they are used; `DplError` in one line for what cannot be used."""
+        """Reads the wording of a user and checks it.
+
+        Args:
+            names: class names, one per line.
+            template: a sentence with {} for the class name.
+
+        Returns:
+            The wording.
+
+        Raises:
+            DplError: a name or the template cannot be used.
+        """
         wording = read_wording(names, template, self.own)
         with self._lock:
             self._zero_shot(wording)
         return wording
 
     def note(self, wording: Wording) -> str | None:
-        """What a person should know of the tuned model under this wording."""
+        """Returns a note for the user about the tuned model.
+
+        Args:
+            wording: class names and template.
+
+        Returns:
+            One sentence; None if there is nothing to note.
+        """
         with self._lock:
             tuned = self._tuned(wording.names)
         if isinstance(tuned, str):
             return f"The tuned model is left out: {tuned}."
+        if self.model.head and not tuned[0].head:
+            return "The tuned model classifies by the texts alone: its head knows only the run's own classes."
         if wording.template != self.own.template:
             return f"The template is for zero-shot; the tuned model keeps its own, {self.own.template!r}."
         return None
 
     def answer(self, name: str, data: bytes, wording: Wording, label: int | None = None) -> Answer:
-        """The predictions for an image file called `name`, and where the models look for the class `label`.
+        """Predicts the classes of an image and explains a class by a map.
 
-        That is a place among the names; by default the class that each model thinks most probable. Raises `DplError` where
-        `data` is no image that can be read.
+        Args:
+            name: the name of the image file, for messages.
+            data: the content of the file.
+            wording: class names and template.
+            label: index of the class to explain; none: the most probable class of each model.
+
+        Returns:
+            The predictions and maps.
+
+        Raises:
+            DplError: `label` is out of range, or `data` is not a readable image.
         """
         if label is not None and not 0 <= label < len(wording.names):
             raise DplError(f"class {label}: there are {len(wording.names)}")
         with self._lock:
-            pixels = eval_pixels(read_image(Encoded(name, lambda: data)), self.model.backbone.image_size)
+            pixels = self._pixels(name, data)
             picture = pixels.permute(1, 2, 0).numpy()
             tuned = self._tuned(wording.names)
             return Answer(
@@ -113,13 +154,20 @@ class Demo:
                 },
             )
 
+    def _pixels(self, name: str, data: bytes) -> Tensor:
+        """Returns the preprocessed pixels of an image; examples of the run are resized and cropped already."""
+        image = read_image(Encoded(name, lambda: data))
+        if data in self._preprocessed:
+            return to_pixels(image)
+        return eval_pixels(image, self.model.backbone.preprocessing)
+
     def _embed(self, wording: Wording) -> Texts:
-        """The frozen model."""
+        """Returns the frozen model with its class embeddings."""
         model = ZeroShot(self.model.backbone, wording.names, (wording.template,))
         return model, model.text_features()
 
     def _move(self, names: tuple[str, ...]) -> Texts | str:
-        """The tuned model for classes of these names, in its own template; or why there is none."""
+        """Returns the tuned model for these classes, with its own template; or the reason why it does not accept them."""
         if names == self.own.names:
             return self._own_texts
         try:
@@ -132,7 +180,14 @@ class Demo:
 
 
 def examples(run: Path) -> list[Example]:
-    """The test images that `dpl.explain` has kept of `run`; none where it has kept none."""
+    """Reads the test images that `dpl.explain` has stored for a run.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        The examples; an empty list if there are none.
+    """
     kept = read_explanation(run)
     if kept is None:
         return []
@@ -145,7 +200,7 @@ def examples(run: Path) -> list[Example]:
 
 
 def png(picture: Image.Image) -> bytes:
-    """`picture` as a PNG file."""
+    """Encodes `picture` as PNG."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=3)
     return file.getvalue()

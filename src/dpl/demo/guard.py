@@ -1,4 +1,4 @@
-"""Keeps other pages out of the demo, and the demo's page on this server."""
+"""Security of the demo: refuses requests of other web pages, and restricts the demo's page to this server."""
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 HEADERS = {
-    # Nothing but what this server gives: no other host, no inline script or style, no frame around the page.
+    # Content of this server only: no other host, no inline script or style, no frame around the page.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -20,9 +20,16 @@ Next = Callable[[Request], Awaitable[Response]]
 
 
 def guard(hosts: frozenset[str] | None) -> Callable[[Request, Next], Awaitable[Response]]:
-    """Refuses what a page from elsewhere asks, also where it has its own name point here (DNS rebinding); adds `HEADERS`.
+    """Makes a middleware that refuses requests of other web pages and adds `HEADERS` to every response.
 
-    `hosts` are the names that a browser may know the server by; None: any.
+    It compares the Origin header with the Host header. The check of the Host header also stops pages whose host name resolves to
+    this machine (DNS rebinding).
+
+    Args:
+        hosts: accepted host names of the server; None: all.
+
+    Returns:
+        The middleware: 421 for another host, 403 for another origin.
     """
 
     async def guarded(request: Request, call_next: Next) -> Response:
@@ -40,7 +47,7 @@ def guard(hosts: frozenset[str] | None) -> Callable[[Request, Next], Awaitable[R
 
 
 def _name(host: str) -> str | None:
-    """The Host header without its port, in lower case."""
+    """Returns the Host header without its port, in lower case; None if it is malformed."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

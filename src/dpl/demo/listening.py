@@ -1,16 +1,24 @@
-"""Where the demo listens: this machine alone, unless another address is given."""
+"""The socket of the demo: reachable from this machine only, unless another address is given."""
 
 import errno
 import ipaddress
 import socket
 
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens on `port` (0: any that is free) of `host`, a name or an address of this machine.
+    """Opens a socket for incoming connections.
 
-    Raises `DplError` where there is no such address, or the port is in use or not allowed.
+    Args:
+        host: a name or an address of this machine.
+        port: 0 to 65535; 0: any free port.
+
+    Returns:
+        The open socket.
+
+    Raises:
+        DplError: there is no such address, or the port is out of range, in use or not permitted.
     """
     if not 0 <= port <= 65535:
         raise DplError(f"--port {port}: must be 0 (any that is free) to 65535")
@@ -20,7 +28,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise DplError(f"--host {host}: no such address; leave it out for this machine alone") from None
     listening = socket.socket(family, kind)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # or a port is blocked for a minute after its last use
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else a port stays blocked for a minute after use
         listening.bind(address)
         listening.listen()
     except OSError as error:
@@ -38,12 +46,12 @@ def _why(error: OSError, host: str, port: int) -> str:
 
 
 def is_loopback(listening: socket.socket) -> bool:
-    """Whether only this machine can reach it."""
+    """Returns whether only this machine can reach the socket."""
     return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
 def address(listening: socket.socket) -> str:
-    """Its address as a browser takes it."""
+    """Returns the URL of the socket for a browser."""
     host, port = listening.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:  # all addresses of this machine
         host = socket.gethostname()

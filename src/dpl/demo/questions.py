@@ -1,4 +1,4 @@
-"""What the page's script asks, and the limits of a question."""
+"""Requests of the page's script, and their limits."""
 
 from typing import Annotated
 
@@ -6,15 +6,17 @@ import anyio
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import ClientDisconnect, Request
 
+from dpl.utils.validation import first_problem
+
 MOST_BYTES = 10_000_000
-"""Of an image file."""
+"""Largest size of an image file."""
 SECONDS = 30
-"""That a question may take to arrive."""
+"""Largest duration of a request's transfer."""
 _MOST_BODY = MOST_BYTES * 4 // 3 + 1_000_000  # the image in base64, and the words
 
 
 class Words(BaseModel):
-    """The class names, a line each, and the template."""
+    """A request with class names, one per line, and a template."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -23,7 +25,7 @@ class Words(BaseModel):
 
 
 class Question(Words):
-    """An image file with its name, under these words; `label` is the class to look for, by its place."""
+    """A request with an image file and its name in addition; `label` is the index of the class to explain."""
 
     name: Annotated[str, Field(max_length=1000)]
     image: Base64Bytes
@@ -31,7 +33,10 @@ class Question(Words):
 
 
 class Refused(Exception):
-    """The status of the answer, what is refused ("words", "image" or "question"), and one line that says why."""
+    """A refused request.
+
+    `status` is the HTTP status, `part` the refused part ("words", "image" or "question"), and `line` the reason in one line.
+    """
 
     def __init__(self, status: int, part: str, line: str) -> None:
         super().__init__(line)
@@ -39,7 +44,17 @@ class Refused(Exception):
 
 
 async def body(request: Request) -> bytes:
-    """The request's body; `Refused` where it is too long, or takes too long."""
+    """Reads the body of a request.
+
+    Args:
+        request: the request.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        Refused: 413 if the body is too large, 408 if it takes too long or the client disconnects.
+    """
     found = bytearray()
     if int(request.headers.get("content-length", "0")) > _MOST_BODY:
         raise too_large()
@@ -55,18 +70,27 @@ async def body(request: Request) -> bytes:
 
 
 def parsed(kind: type[Words], text: bytes) -> Words:
-    """The JSON in `text` as a `kind`; `Refused` where it is none, or its image too large."""
+    """Parses a request.
+
+    Args:
+        kind: the class of the request.
+        text: the body, as JSON.
+
+    Returns:
+        An instance of `kind`.
+
+    Raises:
+        Refused: 400 if the body is not such a request, 413 if its image is too large.
+    """
     try:
         question = kind.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "question"
-        raise Refused(400, "question", f"{field}: {first['msg']}; load the page again") from None
+        raise Refused(400, "question", f"{first_problem(error)}; load the page again") from None
     if isinstance(question, Question) and len(question.image) > MOST_BYTES:
         raise too_large()
     return question
 
 
 def too_large() -> Refused:
-    """That an image file is."""
+    """Makes the refusal of a too large image, 413."""
     return Refused(413, "image", f"more than {MOST_BYTES // 1_000_000} MB; give a smaller file")

@@ -1,35 +1,46 @@
-"""The class names and the template that a person gives in the demo, and their limits."""
+"""Class names and template of the demo's user, and their limits."""
 
 import re
 from dataclasses import dataclass
 
-from dpl.data.names import class_name
+from dpl.data.class_names import class_name
 from dpl.data.paths import shown
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 MOST_NAMES = 50
 LONGEST = 200
-"""Characters of a class name, and of the template."""
+"""Largest number of characters of a class name, and of the template."""
 
 
 @dataclass(frozen=True)
 class Wording:
-    """Class names, and a sentence with {} for one."""
+    """Class names, and a template: a sentence with {} for a class name."""
 
     names: tuple[str, ...]
     template: str
 
     @property
     def text(self) -> str:
-        """The names, a line each."""
+        """The class names, one per line."""
         return "\n".join(self.names)
 
 
 def read_wording(names: str, template: str, own: Wording) -> Wording:
-    """The wording of `names`, a line per class (empty ones count nothing), and a `template`.
+    """Reads and checks class names and a template.
 
-    `own` is that of the run, which is taken as it is and may have more and longer names than a person may give. Raises
-    `DplError` for what is too much or too long, a name that is there twice, and a template without just one {}.
+    The names and the template of `own` are accepted unchanged, also beyond the limits of number and length.
+
+    Args:
+        names: class names, one per line; empty lines are ignored.
+        template: a sentence with {} for the class name.
+        own: the wording of the run.
+
+    Returns:
+        The wording.
+
+    Raises:
+        DplError: there are too many names or fewer than two, a name or the template is too long, a name occurs twice, or the
+            template does not have exactly one {}.
     """
     lines = re.split(r"\r\n|\r|\n", names)
     return Wording(own.names if "\n".join(lines) == own.text else _names(lines, own), _template(template, own))
@@ -37,7 +48,7 @@ def read_wording(names: str, template: str, own: Wording) -> Wording:
 
 def _names(lines: list[str], own: Wording) -> tuple[str, ...]:
     known, seen = set(own.names), dict[str, int]()
-    # Before anything is done with them: a page need not be the one that asks.
+    # Checked before any other work, because a request need not come from our page.
     if len(lines) > 2 * (most := max(MOST_NAMES, len(own.names))):
         raise DplError(f"{len(lines)} lines of class names: at most {most} names; leave some out")
     found = []

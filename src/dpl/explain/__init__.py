@@ -1,25 +1,37 @@
-"""What a run has found, looked at: where the model looks, what its prompts say, what it costs, how far its confidence is true."""
+"""Explains a trained run: Grad-CAM maps, words nearest to the prompts, attention to the prompts, cost and calibration."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # imported when a run is explained: who reads the files needs no model
-    from dpl.classifier import ClipClassifier
-    from dpl.data.task import Task
-    from dpl.evaluate import Evaluation
-    from dpl.methods.method import Method
+from dpl.classifier import ClipClassifier
+from dpl.data.pixels.store import ImageStore
+from dpl.data.task import Task
+from dpl.evaluate import Evaluation
+from dpl.explain.build import explained
+from dpl.methods.method import Method
+from dpl.runs import class_features
+from dpl.schemas.explanation import write_explanation
 
 
 def explain_run(
-    run: Path, model: "Method", frozen: "ClipClassifier", task: "Task", tuned: "Evaluation", plain: "Evaluation"
+    run: Path,
+    model: Method,
+    frozen: ClipClassifier,
+    task: Task,
+    tuned: Evaluation,
+    plain: Evaluation,
+    images: ImageStore | None = None,
 ) -> None:
-    """Writes explanation.json and explanation.safetensors of a trained run (`dpl.explain.stored`).
+    """Writes explanation.json and explanation.safetensors of a trained run (`dpl.schemas.explanation`).
 
-    `model` is the trained one and `frozen` zero-shot, `tuned` and `plain` what they made of the task's test images. The class
-    embeddings are read from the run. The same run gives the same files, on a CPU to the bit.
+    Reads the class embeddings from the run. The same run gives the same files, bit by bit on a CPU.
+
+    Args:
+        run: the run folder.
+        model: the trained model.
+        frozen: the zero-shot model.
+        task: the task, for its test images; all of them are readable.
+        tuned: the evaluation of `model` on the test images.
+        plain: the evaluation of `frozen` on the test images.
+        images: decoded images of the run; by default the images are decoded.
     """
-    from dpl.explain.stored import write_explanation
-    from dpl.explain.whole import explained
-    from dpl.runs import class_features
-
-    write_explanation(run, explained(model, class_features(run, model), frozen, task, tuned, plain))
+    write_explanation(run, explained(model, class_features(run, model), frozen, task, tuned, plain, images))

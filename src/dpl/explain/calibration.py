@@ -1,4 +1,4 @@
-"""Calibration: whether a model that says 80 % is right in 80 % of the cases."""
+"""Calibration: compares a model's confidence with its accuracy."""
 
 from typing import Any
 
@@ -10,14 +10,19 @@ BINS = 15
 
 
 def calibration(evaluation: Evaluation) -> dict[str, Any]:
-    """The expected calibration error, and the bins of the reliability diagram that it is of (what metrics.json holds).
+    """Computes the expected calibration error and the bins of the reliability diagram, in the format of metrics.json.
 
-    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, with their 15 bins of equal width: bin m holds the images
-    whose confidence lies in ((m - 1) / 15, m / 15]; a confidence of 0, which no softmax has, would be in the first.
+    Follows Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, with their 15 bins of equal width: bin m holds
+    the images with a confidence in ((m - 1) / 15, m / 15]. The first bin includes 0, a confidence that no softmax has.
 
         ECE = sum_m images_m / images |accuracy_m - confidence_m|
 
-    All values are 0-1; mean confidence and accuracy of an empty bin are None.
+    Args:
+        evaluation: the evaluation of a model on the test images.
+
+    Returns:
+        "ece": 0-1. "bins": per bin the number of "images", the mean "confidence" and the "accuracy" (both 0-1, None in an
+        empty bin).
     """
     confidences = evaluation.confidences.astype(np.float64)
     places = np.searchsorted(np.arange(1, BINS) / BINS, confidences, side="left")

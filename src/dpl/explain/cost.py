@@ -1,12 +1,13 @@
-"""What a layout costs: operations to embed an image and the texts of all classes, counted from the shapes.
+"""Counts the operations to embed an image and the texts of all classes with a layout, from the shapes.
 
-A multiply-add is two operations. Counted are matrix products and the patch convolution, as PyTorch's `FlopCounterMode` does;
-the rest (norms, softmax, activations, sums) is left out. Attention makes two products, queries by keys and scores by values;
-pairs that a causal mask hides are computed, and counted. The last layer is computed for the tokens that are read only
-(`Layer.read`), and class texts are packed behind their shared opening (`dpl.prompts.texts`): counted is what is run.
+A multiply-add is two operations. The count covers matrix products and the patch convolution, as PyTorch's `FlopCounterMode`
+does, and leaves out the rest (norms, softmax, activations, sums). Attention has two products, queries by keys and scores by
+values; pairs hidden by a causal mask are computed and therefore counted. The count follows the implementation: the last layer
+is computed only for the tokens that are read (`Layer.read`), and class texts are packed behind their shared opening
+(`dpl.prompts.texts`).
 
-Of n prompts in a layer of width w are counted their keys and values, 4 n w^2, and 4 n w for each query. Keys and values are
-computed once per call, whatever the batch: counted is an image alone, the most that they can cost it.
+n prompts in a layer of width w add 4 n w^2 for their keys and values, and 4 n w per query. Keys and values are computed once
+per call, whatever the batch size. The count is for a batch of one image, where they cost an image the most.
 """
 
 from dataclasses import dataclass
@@ -14,20 +15,21 @@ from typing import Any
 
 from dpl.backbones.branch import Branch
 from dpl.backbones.loading import Backbone
-from dpl.classifier import Classifier, ClipClassifier, sentences
+from dpl.classifier import Classifier, ClipClassifier
+from dpl.data.templates import sentences
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.texts import pack
-from dpl.prompts.tokens import Packed
+from dpl.prompts.visibility import Packed
 
 LENGTHS = (1, 2, 4, 6, 8, 12)
-"""Uniform layouts to compare with."""
+"""Lengths of the uniform layouts to compare with."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What goes through a branch, once: all `tokens`, of which `read` are read at the end.
+    """Tokens of one pass through a branch: `tokens` in total, of which `read` are read from the last layer.
 
-    `groups` are (queries, keys) of the attention, prompts left out, in every layer but the last; `last` in the last.
+    `groups` lists (queries, keys) of the attention without prompts in every layer but the last, `last` in the last layer.
     """
 
     tokens: int
@@ -37,24 +39,46 @@ class Load:
 
 
 def layer_flops(width: int, mlp_width: int, *, asking: int, asked: int, mlp: int, pairs: int) -> int:
-    """Operations of one layer: `asking` rows through the query and out projections, `asked` rows through those of keys and
-    values, `mlp` rows through the MLP, `pairs` of query and key, over all heads."""
+    """Counts the operations of one layer.
+
+    Args:
+        width: width of the layer.
+        mlp_width: width of the MLP's hidden layer.
+        asking: rows through the query and the output projection.
+        asked: rows through the key and the value projection.
+        mlp: rows through the MLP.
+        pairs: pairs of a query and a key; each counts once for all heads together.
+
+    Returns:
+        Operations, two per multiply-add.
+
+    Example: a plain layer of ViT-B/16 for one image of 197 tokens, in GFLOPs.
+
+        >>> layer_flops(768, 3072, asking=197, asked=197, mlp=197, pairs=197 * 197) / 1e9
+        2.90790912
+    """
     return 4 * width**2 * (asking + asked) + 4 * width * mlp_width * mlp + 4 * width * pairs
 
 
 def patch_flops(patches: int, patch: int, width: int) -> int:
-    """Operations of the convolution that makes tokens of RGB patches of `patch` x `patch` pixels."""
+    """Counts the operations of the patch convolution.
+
+    Args:
+        patches: number of RGB patches.
+        patch: pixels per side of a patch.
+        width: width of a token.
+    """
     return 2 * patches * 3 * patch**2 * width
 
 
 def image_load(backbone: Backbone) -> Load:
-    """One image: the class token, which is read, and the patches."""
+    """Returns the load of one image: the class token, which is read, and the patches."""
     tokens = backbone.clip.vision_model.embeddings.num_patches + 1
     return Load(tokens, 1, ((tokens, tokens),), ((1, tokens),))
 
 
 def text_load(packed: Packed) -> Load:
-    """Packed texts, each read at its last token."""
+    """Returns the load of packed texts; each is read at its last token."""
     opening, groups = packed.opening, packed.groups
     tokens = opening + sum(group.count * group.length for group in groups)
     own = tuple((group.count * group.length, opening + group.length) for group in groups)
@@ -63,7 +87,16 @@ def text_load(packed: Packed) -> Load:
 
 
 def branch_flops(branch: Branch, lengths: tuple[int, ...], load: Load) -> int:
-    """Operations of all layers, with so many prompts in each; a projection of what is read is left out."""
+    """Counts the operations of all layers of a branch, without the final projection.
+
+    Args:
+        branch: the branch.
+        lengths: prompts in each layer.
+        load: the tokens that pass through the branch.
+
+    Returns:
+        Operations, two per multiply-add.
+    """
     total = 0
     for index, (layer, prompts) in enumerate(zip(branch.layers, lengths, strict=True)):
         is_last = index == branch.depth - 1
@@ -81,7 +114,16 @@ def branch_flops(branch: Branch, lengths: tuple[int, ...], load: Load) -> int:
 
 
 def layout_flops(backbone: Backbone, packed: Packed, layout: PromptLayout) -> dict[str, float]:
-    """GFLOPs to embed one "image", and to embed all "classes" once, with prompts in `layout`."""
+    """Computes the GFLOPs of a layout, with the patch convolution and the final projections.
+
+    Args:
+        backbone: the backbone.
+        packed: the packed texts of all classes.
+        layout: the layout.
+
+    Returns:
+        "image": GFLOPs to embed one image. "classes": GFLOPs to embed all class texts once.
+    """
     clip: Any = backbone.clip
     embeddings, text = clip.vision_model.embeddings, text_load(packed)
     image = patch_flops(embeddings.num_patches, embeddings.patch_size, backbone.image.width)
@@ -92,10 +134,15 @@ def layout_flops(backbone: Backbone, packed: Packed, layout: PromptLayout) -> di
 
 
 def cost(model: ClipClassifier) -> dict[str, Any] | None:
-    """What metrics.json holds: GFLOPs of the layout, of the frozen model, and of uniform layouts, as `layout_flops`.
+    """Computes the GFLOPs of the layout, the frozen model and uniform layouts, in the format of metrics.json.
 
-    The uniform layouts are those of `LENGTHS`, and the nearest to as many tokens as the layout has. None where what the method
-    adds to the frozen model is not prompts that hang in layers.
+    Args:
+        model: the trained model.
+
+    Returns:
+        "image" and "classes" of the layout as in `layout_flops`, the same under "frozen", and a list "uniform" for the lengths
+        in `LENGTHS` and the length nearest to the layout's mean. None if the method adds something other than prompts in
+        layers.
     """
     if not isinstance(model, Classifier):
         return None

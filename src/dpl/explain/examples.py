@@ -1,4 +1,4 @@
-"""Which test images are shown of a run, and their pixels: the same ones whenever the same run is looked at."""
+"""Chooses the test images that a report shows. The same run gives the same images."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from PIL import Image
 from torch import Tensor
 
 from dpl.evaluate import Evaluation
-from dpl.explain.stored import KINDS, Kind
-from dpl.rng import generator
+from dpl.schemas.explanation import KINDS, Kind
+from dpl.utils.rng import generator
 
 MOST, MOST_OF_A_KIND = 8, 3
 PICTURES_OF_A_PAIR = 3
 SMALL = 96
-"""Pictures of confused images are at most so many pixels wide."""
+"""Largest width of the pictures of confused images, in pixels."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`count` images of class `true` that were taken for `predicted`; some of them are the test images `images`."""
+    """`count` test images of class `true` classified as `predicted`; `images` are the indices of some of them."""
 
     true: int
     predicted: int
@@ -31,20 +31,39 @@ class Pair:
 
 
 def shuffled(images: int) -> list[int]:
-    """The numbers of all test images in the order in which they are looked at: drawn once, so nothing is picked for its looks."""
+    """Returns the indices of all test images in a random order with a fixed seed, so that the examples are not hand-picked.
+
+    Args:
+        images: number of test images.
+    """
     return torch.randperm(images, generator=generator(0, "examples")).tolist()
 
 
 def kinds(tuned: Evaluation, plain: Evaluation) -> np.ndarray:
-    """Of which of `KINDS` every image is: its number there, (images,)."""
+    """Classifies every image by which of the two models is right.
+
+    Args:
+        tuned: the evaluation of the tuned model.
+        plain: the evaluation of the zero-shot model.
+
+    Returns:
+        Indices into `KINDS`, (images,).
+    """
     right, was_right = (own.predictions == own.labels for own in (tuned, plain))
     return np.select([right & ~was_right, right & was_right, ~right & ~was_right], [0, 1, 2], 3)
 
 
 def choose(tuned: Evaluation, plain: Evaluation) -> list[tuple[int, Kind]]:
-    """Up to 8 test images, each with its kind, kind by kind: two of each, and a third where other kinds have fewer.
+    """Chooses up to 8 test images: two of each kind, and a third of a kind if other kinds have fewer.
 
-    They are the first in the order of `shuffled` of a class that has been shown least.
+    Within a kind, takes the first image in the order of `shuffled` among the classes chosen least often so far.
+
+    Args:
+        tuned: the evaluation of the tuned model.
+        plain: the evaluation of the zero-shot model.
+
+    Returns:
+        Index and kind of each image, sorted by kind in the order of `KINDS`.
     """
     order, kind_of = np.array(shuffled(len(tuned.labels))), kinds(tuned, plain)
     waiting = {number: order[kind_of[order] == number].tolist() for number in range(len(KINDS))}
@@ -61,7 +80,14 @@ def choose(tuned: Evaluation, plain: Evaluation) -> list[tuple[int, Kind]]:
 
 
 def confused(tuned: Evaluation) -> list[Pair]:
-    """The pairs of `Evaluation.confused_pairs`, each with up to 3 of its images, the first in the order of `shuffled`."""
+    """Chooses pictures for the most frequent mistakes.
+
+    Args:
+        tuned: the evaluation of the tuned model.
+
+    Returns:
+        The pairs of `Evaluation.confused_pairs`, each with its first images, up to 3, in the order of `shuffled`.
+    """
     order = np.array(shuffled(len(tuned.labels)))
     labels, predictions = tuned.labels[order], tuned.predictions[order]
     return [
@@ -71,7 +97,15 @@ def confused(tuned: Evaluation) -> list[Pair]:
 
 
 def small(pictures: Sequence[UInt8[Tensor, "3 size size"]], size: int) -> UInt8[np.ndarray, "images 3 small small"]:
-    """Pictures of `size` pixels, made smaller where they are larger than 96, as they are otherwise."""
+    """Resizes pictures to at most 96 pixels per side; keeps smaller ones as they are.
+
+    Args:
+        pictures: uint8, (3, size, size) each.
+        size: pixels per side.
+
+    Returns:
+        uint8, (images, 3, small, small).
+    """
     width = min(size, SMALL)
     shrunk = np.empty((len(pictures), 3, width, width), np.uint8)
     for row, picture in zip(shrunk, pictures, strict=True):

@@ -1,11 +1,13 @@
-"""Grad-CAM for the image branch: which patches of an image speak for a class.
+"""Grad-CAM for the image branch: maps of the patches that support a class.
 
 Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,19 +17,19 @@ from torch import Tensor
 from dpl.classifier import ClipClassifier
 
 IMAGES_AT_ONCE = 16
-"""So that many images need no more memory than these."""
+"""Images in one pass, so that the memory does not grow with the number of images."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a model makes of some images, and where it looks."""
+    """Predictions of a model for some images, with Grad-CAM maps."""
 
     probabilities: Float[Tensor, "images classes"]
-    """Of the classes, 0-1, without gradient."""
+    """Class probabilities, 0-1, without gradient."""
     labels: Int[Tensor, "images"]
-    """The class that each map is of."""
+    """The class of each map."""
     maps: Float[Tensor, "images rows columns"]
-    """As `class_maps` has them."""
+    """The maps as `class_maps` returns them."""
 
 
 def class_maps(
@@ -36,16 +38,24 @@ def class_maps(
     labels: Int[Tensor, "images"],
     text_features: Float[Tensor, "classes dim"] | None = None,
 ) -> Float[Tensor, "images rows columns"]:
-    """Where each image, uint8 pixels of the backbone's image size, has what speaks for the class `labels` names: 0-1, fp32.
+    """Computes the Grad-CAM map of one class for each image. Does not change the model.
 
-    With A_k the channel k of the patches behind LN1 of the last layer and y the logit of the class,
+    With A_k the channel k of the patches after LN1 of the last layer and y the logit of the class,
 
         weight_k = mean over patches of dy / dA_k,    map = relu(sum_k weight_k A_k),
 
-    divided by its largest value; a map is all 0 where nothing is positive. It is there that A is taken since the last place
-    where a patch reaches the logits is as a key and a value of the last layer: behind it only the class token is read.
-    The class token and prompts are not patches, and not in the map. `text_features` are the class embeddings, where they are
-    known; computed otherwise. Nothing of the model is changed.
+    divided by its largest value; a map without positive values is all 0. A is taken there because patches reach the logits
+    last as keys and values of the last layer: after it, only the class token is read. The map leaves out the class token and
+    prompts, which are not patches.
+
+    Args:
+        model: the model.
+        pixels: images of the backbone's image size.
+        labels: the class of each map, an index into the model's classes.
+        text_features: the class embeddings; computed if None.
+
+    Returns:
+        The maps, 0-1, fp32.
     """
     return see(model, pixels, labels, text_features).maps
 
@@ -56,9 +66,19 @@ def see(
     labels: Int[Tensor, "images"] | None = None,
     text_features: Float[Tensor, "classes dim"] | None = None,
 ) -> Seen:
-    """The probabilities, and `class_maps` of each image's class: the one in `labels`, without them the most probable one."""
+    """Computes class probabilities, and the `class_maps` of one class per image.
+
+    Args:
+        model: the model.
+        pixels: images of the backbone's image size.
+        labels: the class of each map; by default the most probable class of each image.
+        text_features: the class embeddings; computed if None.
+
+    Returns:
+        Probabilities, classes and maps.
+    """
     with torch.inference_mode(False), torch.no_grad():
-        # A copy, so that one made in inference mode may take part in a gradient.
+        # A tensor made in inference mode cannot take part in a gradient; its copy can.
         texts = (model.text_features() if text_features is None else text_features).clone()
         chunks = pixels.split(IMAGES_AT_ONCE)
         given = [None] * len(chunks) if labels is None else labels.to(texts.device).split(IMAGES_AT_ONCE)
@@ -87,9 +107,9 @@ def _see(model: ClipClassifier, pixels: Tensor, labels: Tensor | None, texts: Te
 
 
 def _classified(model: ClipClassifier, image: Tensor, label: int | None, texts: Tensor) -> tuple[Tensor, int, Tensor]:
-    """An image's probabilities, the class asked about, and the derivative of its logit by the image's embedding.
+    """Returns an image's probabilities, the class of its map, and the gradient of that logit in the image's embedding.
 
-    One image at a time, as the texts of a method may depend on the image, and would all be kept for the gradient.
+    Takes one image at a time: a method's texts may depend on the image, and autograd would keep those of all images.
     """
     with torch.enable_grad():
         image = image.detach().requires_grad_(True)
@@ -99,27 +119,37 @@ def _classified(model: ClipClassifier, image: Tensor, label: int | None, texts: 
     return logits.detach().softmax(dim=-1), label, gradient
 
 
+_kept: ContextVar[list[Tensor] | None] = ContextVar("kept", default=None)
+_install_lock = Lock()
+
+
 @contextmanager
 def _followed(model: ClipClassifier) -> Iterator[list[Tensor]]:
-    """Inside, which is under no_grad, gradients are followed from the last layer's LN1 on; its output goes into the list.
+    """Runs its block under no_grad, but records gradients from the last layer's LN1 on, and yields a list for LN1's output.
 
-    What comes before it keeps nothing for the gradient, and no parameter gets one.
+    Earlier layers keep nothing for the gradient, and no parameter receives one. The LN1 gets its hook once; the hook does nothing
+    in other threads.
     """
+    norm = model.backbone.image.layers[-1].norm
+    with _install_lock:
+        if _follow not in norm._forward_hooks.values():
+            norm.register_forward_hook(_follow)
     kept: list[Tensor] = []
-
-    def follow(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-        if output.dim() < 3:  # the layer's prompts, which pass through the same norm
-            return output
-        torch.set_grad_enabled(True)  # until the no_grad around this call ends
-        kept.append(output.detach().requires_grad_(True))
-        return kept[-1]
-
-    hook = model.backbone.image.layers[-1].norm.register_forward_hook(follow)
+    token = _kept.set(kept)
     try:
         with torch.no_grad():
             yield kept
     finally:
-        hook.remove()
+        _kept.reset(token)
+
+
+def _follow(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
+    kept = _kept.get()
+    if kept is None or output.dim() < 3:  # the layer's prompts pass through the same norm
+        return output
+    torch.set_grad_enabled(True)  # until the no_grad around this call ends
+    kept.append(output.detach().requires_grad_(True))
+    return kept[-1]
 
 
 def _side(model: ClipClassifier) -> int:

@@ -14,56 +14,63 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
-from dpl.config import FIELD, AugmentedRun, Count, Occasion, RateOrZero, Training
-from dpl.errors import DplError
+from dpl.config import FIELD, Count, HeadedRun, Protocol, RateOrZero, Training
+from dpl.data.class_names import spaced
 from dpl.methods.method import Method
-from dpl.prompts.inputs import ContextText, ContextTexts, Place
+from dpl.prompts.context_tokens import ContextText, ContextTexts, Place
 from dpl.prompts.layout import PromptLayout
-from dpl.rng import generator
+from dpl.utils.errors import DplError
+from dpl.utils.rng import generator
 
 PHRASE = "a photo of a"
-"""What contexts start at that start at words."""
+"""Words whose embeddings are the initial context, where a method starts at words."""
 
 
 @dataclass(frozen=True)
-class CoOpDesign:
+class CoOpConfig:
     """The context of CoOp."""
 
     context: Count | None = None
-    """Context tokens; none: as many as the words of --init have, 16 without."""
+    """Number of context tokens; none: as many as --init has, or 16 without --init."""
     class_specific: bool = False
-    """A context of its own for every class."""
+    """Learn a context for every class."""
     place: Place = "end"
-    """Where the class name stands: behind the context, in its middle, or in front of it."""
+    """Position of the class name: behind the context, in its middle, or in front of it."""
     init: str = ""
-    """Words whose embeddings the context starts at, such as "a photo of a"; none: at N(0, std^2)."""
+    """Words whose embeddings are the initial context, such as "a photo of a"; none: N(0, std^2)."""
     prompt_std: RateOrZero = 0.02
-    """Standard deviation of a start without words."""
+    """Standard deviation of the initial context without --init."""
 
 
 @dataclass(frozen=True)
-class CoOpRun(AugmentedRun):
+class CoOpRun(HeadedRun):
     """CoOp: learned context words around the class names."""
 
     method: str = "coop"
-    design: Annotated[CoOpDesign, tyro.conf.arg(name="")] = field(default_factory=CoOpDesign)
+    design: Annotated[CoOpConfig, tyro.conf.arg(name="")] = field(default_factory=CoOpConfig)
     train: Training = field(default_factory=Training)
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """16 generic tokens, class name at the end; 50 epochs with 1 shot and on ImageNet, 100 with up to 4, 200 with more."""
-        epochs = 50 if occasion.data == "imagenet" else epochs_for(occasion.shots)
-        return {"augmentation": "protocol", "train": Training(epochs=epochs, batch_size=32, lr=2e-3, **FIELD)}
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the authors' settings: 16 tokens for all classes, with the class name at the end.
+
+        50 epochs with 1 shot and on ImageNet, 100 with up to 4 shots, else 200.
+        """
+        epochs = 50 if protocol.data == "imagenet" else epochs_for(protocol.shots)
+        return {**super().paper_settings(protocol), "train": Training(epochs=epochs, batch_size=32, lr=2e-3, **FIELD)}
 
 
 class CoOp(Method):
-    """text(c) = encode([SOS] v_1 .. v_M [class name c] . [EOS]), v learned; images as the frozen model embeds them."""
+    """CoOp: a learned context v in the texts; images are embedded by the frozen model.
+
+    text(c) = encode([SOS] v_1 .. v_M [class name c] . [EOS])
+    """
 
     name = "coop"
-    Design = CoOpDesign
+    Config = CoOpConfig
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: CoOpDesign, seed: int = 0
+        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: CoOpConfig, seed: int = 0
     ) -> None:
         super().__init__(backbone, class_names, templates, design)
         classes = (len(class_names),) if design.class_specific else ()
@@ -71,7 +78,7 @@ class CoOp(Method):
             start = words(backbone, design.init)
             if design.context not in (None, len(start)):
                 raise DplError(
-                    f"--context {design.context}: the words of --init {design.init!r} are {len(start)}; give one of both"
+                    f"--context {design.context}: --init {design.init!r} has {len(start)} words; give only one of the two"
                 )
             start = start.expand(*classes, -1, -1).clone()
         else:
@@ -82,32 +89,40 @@ class CoOp(Method):
 
     @property
     def layout(self) -> PromptLayout:
-        """All tokens enter in front of the first text layer."""
+        """Layout with all context tokens in front of the first text layer."""
         own, backbone = self.context.shape[-2], self.backbone
         return PromptLayout((0,) * backbone.image.depth, (own, *(0,) * (backbone.text.depth - 1)))
 
     @property
     def contexts(self) -> dict[str, list[Tensor]]:
-        """The text's context, if it is the same for all classes."""
+        """The text context, (tokens, width); no tensors if each class has its own."""
         return {"image": [], "text": [] if self.class_specific else [self.context]}
 
     @property
     def class_specific(self) -> bool:
-        """With a context of its own for every class."""
+        """Whether every class has its own context."""
         return self.context.dim() == 3
 
     def text_features(self) -> Float[Tensor, "classes dim"]:
-        """Class embeddings of unit length."""
+        """Computes the class embeddings with the learned context, of unit length."""
         return F.normalize(self._texts.features(self.context))
 
 
 def epochs_for(shots: int) -> int:
-    """How long CoOp's authors train with so many images per class."""
+    """Returns the number of epochs of CoOp's authors for `shots` training images per class."""
     return 50 if shots == 1 else 100 if shots <= 4 else 200
 
 
 def words(backbone: Backbone, phrase: str) -> Float[Tensor, "words width"]:
-    """A copy of the token embeddings of a phrase, without positions."""
+    """Returns a copy of the token embeddings of a phrase.
+
+    Args:
+        backbone: the frozen backbone.
+        phrase: the words.
+
+    Returns:
+        (words, width), without position embeddings and without [SOS] and [EOS].
+    """
     ids = torch.tensor(backbone.tokenize([phrase])[0][1:-1], device=backbone.device)
     embeddings: Any = backbone.clip.text_model.embeddings
     return embeddings.token_embedding(ids).detach().clone()
@@ -116,8 +131,22 @@ def words(backbone: Backbone, phrase: str) -> Float[Tensor, "words width"]:
 def named_texts(
     backbone: Backbone, class_names: Sequence[str], context: int, place: Place = "end", class_specific: bool = False
 ) -> ContextTexts:
-    """ "[context] NAME." for every class, the name at its `place`; underscores in names are spaces."""
-    names = [name.replace("_", " ") for name in class_names]
+    """Builds the text "[context] NAME." for every class; underscores in names become spaces.
+
+    Args:
+        backbone: tokenizes and encodes the texts.
+        class_names: the class names.
+        context: number of context tokens.
+        place: position of the class name: behind the context, in its middle, or in front of it.
+        class_specific: whether every class has its own context.
+
+    Returns:
+        The texts, with places for the context tokens.
+
+    Raises:
+        DplError: a text is too long for the backbone.
+    """
+    names = [spaced(name) for name in class_names]
     ids = backbone.tokenize([f"{name}." for name in names])
     lengths = [len(row) - 2 for row in backbone.tokenize(names)]
     rows = zip(ids, lengths, strict=True)

@@ -1,6 +1,6 @@
-"""DPL: prompts that are keys and values of the layers, in a layout that a search finds, or in a given one."""
+"""DPL: prompts as keys and values of the layers, in a layout that is searched or given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,38 +9,37 @@ from torch import Tensor
 
 from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier, fixed_prompts
-from dpl.config import FitRun, RunConfig, SearchRun, TrainConfig, TrainRun
-from dpl.data.fewshot import FewShot
-from dpl.data.task import Task
-from dpl.errors import DplError
-from dpl.gate import best_gate
-from dpl.methods.method import Inputs, Method
+from dpl.config import FitRun, RunConfig, SearchRun, TrainRun
+from dpl.methods.method import Inputs, Method, SearchStore
+from dpl.optim.prompt_scale import best_prompt_scale
+from dpl.optim.stage import Stage
 from dpl.prompts.layout import PromptLayout
 from dpl.prompts.modules import FixedPrompts
-from dpl.runs import found_prompts, is_run, save_found_prompts, save_layout
 from dpl.search import search_layout
-from dpl.stage import OnStep, Stage
-from dpl.train import train
+from dpl.utils.errors import DplError
 
 
 @dataclass(frozen=True)
-class DplDesign:
-    """Prompts N(0, prompt_std^2) in a layout."""
+class DplConfig:
+    """A layout, and the standard deviation of the initial prompts, N(0, prompt_std^2)."""
 
     layout: PromptLayout
     prompt_std: float = 0.05
 
 
 class Dpl(Classifier[FixedPrompts], Method):
-    """The frozen model with prompts in the layers of both branches; a gate, chosen at the end, says how often they count."""
+    """The frozen model with prompts in the layers of both branches, and a prompt scale.
+
+    Each prompt counts `prompt_scale` times in place of once. The scale is chosen after training.
+    """
 
     name = "dpl"
-    Design = DplDesign
-    gates: Sequence[float] = (1.0,)
-    """What the gate is chosen from."""
+    Config = DplConfig
+    prompt_scales: Sequence[float] = (1.0,)
+    """Candidates for `prompt_scale`."""
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: DplDesign, seed: int = 0
+        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: DplConfig, seed: int = 0
     ) -> None:
         prompts = fixed_prompts(backbone, design.layout, design.prompt_std, seed)
         Classifier.__init__(self, backbone, class_names, templates[0], *prompts)
@@ -48,96 +47,97 @@ class Dpl(Classifier[FixedPrompts], Method):
 
     @classmethod
     def check(cls, config: RunConfig, inputs: Inputs) -> None:
-        """Looks at the layout if one is given."""
+        """Checks a given layout before anything is written.
+
+        Args:
+            config: the settings of the run.
+            inputs: backbone, task and shots.
+
+        Raises:
+            DplError: the layout cannot be read or does not fit the backbone.
+        """
         _given_layout(config, inputs.backbone)
 
     @classmethod
-    def start(cls, config: Any, inputs: Inputs, run: Path | None = None, on_step: OnStep | None = None) -> "Dpl":
-        """Searches the layout, unless it is given or was found before in this run."""
-        layout = _given_layout(config, inputs.backbone)
-        searches = layout is None
-        if searches:
-            layout = _kept_layout(run) or _searched(config, inputs, run, on_step)
+    def start(cls, config: Any, inputs: Inputs, stage: Callable[[str], Stage] = Stage, found: SearchStore | None = None) -> "Dpl":
+        """Builds the model in its layout, which is searched unless it is given or an earlier part of this run has found it.
+
+        Args:
+            config: the settings of the run.
+            inputs: backbone, task and shots.
+            stage: makes the stage of the search: its progress and its checkpoints.
+            found: keeps the layout and the prompts of the search; none: they are kept in memory only.
+
+        Returns:
+            The model before training. With `inherit` it has the prompts of the search.
+        """
+        layout, prompts = _given_layout(config, inputs.backbone), None
+        if layout is None:
+            layout, prompts = _kept(found) or _searched(config, inputs, stage("search"), found)
         names, templates = inputs.task.class_names, inputs.task.templates
-        model = cls(inputs.backbone, names, templates, DplDesign(layout, config.prompt_std), config.seed)
+        model = cls(inputs.backbone, names, templates, DplConfig(layout, config.prompt_std), config.seed)
         if isinstance(config, TrainRun | FitRun):
-            model.gates = config.train.gates
-        if isinstance(config, FitRun) and config.inherit and searches and run:
-            model.load_state_dict(found_prompts(run))
+            model.prompt_scales = config.train.prompt_scales
+        if isinstance(config, FitRun) and config.inherit and prompts:
+            model.load_state_dict(prompts())
         return model
 
     @property
     def contexts(self) -> dict[str, list[Tensor]]:
-        """The prompts of the layers."""
+        """The prompts of every layer, by branch: (prompts, width) each."""
         return {"image": [layer.prompts for layer in self.image.layers], "text": [layer.prompts for layer in self.text.layers]}
 
-    def conclude(self, shots: FewShot) -> None:
-        """Chooses the gate on the validation shots."""
+    def on_train_end(self, inputs: Inputs) -> None:
+        """Chooses the prompt scale on the validation shots, if there are prompts.
+
+        Args:
+            inputs: the backbone, the task and the shots.
+        """
         if self.layout.tokens:
-            self.gate = best_gate(self, shots.val, self.gates)
+            self.prompt_scale = best_prompt_scale(self, inputs.shots.val, self.prompt_scales, inputs.images)
 
     @property
     def scalars(self) -> Mapping[str, float]:
-        """The gate, 0-1."""
-        return {"gate": self.gate}
+        """The prompt scale, 0-1."""
+        return {"prompt_scale": self.prompt_scale}
 
     @scalars.setter
     def scalars(self, values: Mapping[str, float]) -> None:
-        self.gate = values["gate"]
+        self.prompt_scale = values["prompt_scale" if "prompt_scale" in values else "gate"]  # gate: the name in earlier runs
+
+    @property
+    def scalar_choices(self) -> Sequence[Mapping[str, float]]:
+        """The prompt scale, or 0 if that is among `prompt_scales`: a head on the frozen features needs no prompts."""
+        own, choices = self.prompt_scale, (self.prompt_scale, *self.prompt_scales)
+        return [{"prompt_scale": scale} for scale in dict.fromkeys((own, 0.0)) if scale in choices]
 
 
-def train_prompts(
-    backbone: Backbone,
-    task: Task,
-    shots: FewShot,
-    layout: PromptLayout,
-    config: TrainConfig | None = None,
-    *,
-    start: Mapping[str, Tensor] | None = None,
-    prompt_std: float = 0.05,
-    seed: int = 1,
-    stage: Stage | None = None,
-) -> Dpl:
-    """Trains prompts in `layout` on the few `shots`; the classifier of the last step.
-
-    They begin at `start`, a state dict such as `SearchResult.prompts`, or at N(0, prompt_std^2). At the end the validation
-    shots choose the gate out of `config.gates`.
-
-    The loss is cross entropy, and what `config.regularizer` adds. A layout of zeros has nothing to train and is the zero-shot
-    model. Raises `DplError` where a loss is not finite.
-    """
-    config = config or TrainConfig()
-    model = Dpl(backbone, task.class_names, task.templates, DplDesign(layout, prompt_std), seed)
-    model.gates = config.gates
-    if start is not None:
-        model.load_state_dict(start)
-    train(model, Inputs(backbone, task, shots), config, seed, stage)
-    return model
+Found = tuple[PromptLayout, Callable[[], Mapping[str, Tensor]]]
 
 
-def _searched(config: SearchRun | FitRun, inputs: Inputs, run: Path | None, on_step: OnStep | None) -> PromptLayout:
-    stage, parts = Stage("search", run, on_step), (inputs.backbone, inputs.task, inputs.shots)
-    found = search_layout(*parts, config.search, prompt_std=config.prompt_std, seed=config.seed, stage=stage)
-    if run:
-        save_found_prompts(run, found.prompts)  # before the layout: where that is, the search is over
-        save_layout(run, found.layout)
-    return found.layout
+def _searched(config: SearchRun | FitRun, inputs: Inputs, stage: Stage, store: SearchStore | None) -> Found:
+    parts = (inputs.backbone, inputs.task, inputs.shots, config.search)
+    result = search_layout(*parts, prompt_std=config.prompt_std, seed=config.seed, stage=stage, images=inputs.images)
+    prompts = result.prompts
+    if store:
+        store.save(result.layout, prompts)
+    return result.layout, lambda: prompts
 
 
-def _kept_layout(run: Path | None) -> PromptLayout | None:
-    """The layout that the search has found in an earlier part of this run."""
-    return PromptLayout.load(run / "layout.json") if run and (run / "layout.json").exists() else None
+def _kept(store: SearchStore | None) -> Found | None:
+    """The result of an earlier part of this run, if any."""
+    layout = store.layout() if store else None
+    return (layout, store.prompts) if store and layout else None
 
 
 def _given_layout(config: RunConfig, backbone: Backbone) -> PromptLayout | None:
-    """The layout that the run names: a file, a run folder, or one length for all layers."""
+    """The layout that the settings give, if any: a file, a run folder, or one length for all layers."""
     given = config.layout if isinstance(config, TrainRun | FitRun) else None
     if given is None:
         return None
     if given.isdecimal():
         return PromptLayout.uniform(int(given), backbone.image.depth, backbone.text.depth)
-    path = Path(given)
-    layout = PromptLayout.load(path / "layout.json" if is_run(path) else path)
+    layout = PromptLayout.load(Path(given))
     if (len(layout.image), len(layout.text)) != (backbone.image.depth, backbone.text.depth):
         raise DplError(
             f"{given}: a layout of {len(layout.image)} image and {len(layout.text)} text layers does not fit {backbone.name},"

@@ -8,33 +8,35 @@ from typing import Annotated, Any
 
 import tyro
 
-from dpl.config import FIELD, AugmentedRun, Occasion, Training
-from dpl.methods.coop import PHRASE, CoOp, CoOpDesign
+from dpl.config import FIELD, HeadedRun, Protocol, Training
+from dpl.methods.coop import PHRASE, CoOp, CoOpConfig
 
 
-def _design() -> CoOpDesign:
-    return CoOpDesign(init=PHRASE)
+def _design() -> CoOpConfig:
+    return CoOpConfig(init=PHRASE)
 
 
 @dataclass(frozen=True)
-class KgCoOpRun(AugmentedRun):
+class KgCoOpRun(HeadedRun):
     """KgCoOp: CoOp's context, kept near the hand-written text."""
 
     method: str = "kgcoop"
-    design: Annotated[CoOpDesign, tyro.conf.arg(name="")] = field(default_factory=_design)
+    design: Annotated[CoOpConfig, tyro.conf.arg(name="")] = field(default_factory=_design)
     train: Training = field(default_factory=lambda: Training(regularizer="kgcoop"))
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """4 tokens from "a photo of a"; 100 epochs in batches of 128, whatever the shots."""
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the authors' settings: 4 tokens that start at "a photo of a", 100 epochs in batches of 128, for any number of
+        shots."""
         train = Training(epochs=100, batch_size=128, lr=2e-3, regularizer="kgcoop", **FIELD)
-        return {"augmentation": "protocol", "train": train}
+        return {**super().paper_settings(protocol), "train": train}
 
 
 class KgCoOp(CoOp):
-    """CoOp trained with cross entropy + 8 mean_c (1 - cos(text(c), hand-written text(c))), in the task's first template.
+    """CoOp trained with cross entropy + 8 mean_c (1 - cos(text(c), hand-written text(c))).
 
-    The term is the regularizer "kgcoop" of `dpl.regularization`; --train.text-cosine changes its weight.
+    The hand-written text is the task's first template. The term is the regularizer "kgcoop" of `dpl.optim.regularization`;
+    --train.text-cosine changes its weight.
     """
 
     name = "kgcoop"

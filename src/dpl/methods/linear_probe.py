@@ -1,4 +1,4 @@
-"""Linear probe: logistic regression on the frozen image features, in the way that CoOp is compared with it.
+"""Linear probe: logistic regression on the frozen image features, as in the comparisons of CoOp's paper.
 
 Radford et al., "Learning Transferable Visual Models", ICML 2021; the search for C: github.com/KaiyangZhou/CoOp, lpclip.
 """
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
 from dpl.config import RunConfig
-from dpl.data.fewshot import FewShot
+from dpl.data.pixels.store import ImageStore
 from dpl.data.task import Item
 from dpl.features import embed, embed_items
-from dpl.logistic import Labels, Planes, Vectors, best_c, logistic_regression
-from dpl.methods.method import Method
+from dpl.methods.method import Inputs, Method
+from dpl.optim.logistic import Labels, Planes, Vectors, best_c, logistic_regression
 
 
 @dataclass(frozen=True)
-class LinearProbeDesign:
-    """There is nothing to choose."""
+class LinearProbeConfig:
+    """The linear probe has no settings."""
 
 
 @dataclass(frozen=True)
@@ -33,22 +33,21 @@ class LinearProbeRun(RunConfig):
     """Linear probe: logistic regression on the frozen image features."""
 
     method: str = "linear-probe"
-    design: Annotated[LinearProbeDesign, tyro.conf.arg(name="")] = field(default_factory=LinearProbeDesign)
+    design: Annotated[LinearProbeConfig, tyro.conf.arg(name="")] = field(default_factory=LinearProbeConfig)
 
 
 class LinearProbe(Method):
-    """logits = W f + b, f the frozen image features, not of unit length; the texts have no part in it.
+    """logits = W f + b, with the frozen image features f, not of unit length; texts are not used.
 
-    W and b are the minimum of the sum of cross entropy + |W|^2 / (2 C) over the untouched training shots. The validation shots
-    choose C (`dpl.logistic.best_c`); without any, C = 1. A class without a training
-    shot is never predicted.
+    W and b minimise the sum of cross entropy over the training shots, without augmentation, + |W|^2 / (2 C). C is chosen on the
+    validation shots (`dpl.optim.logistic.best_c`); without any, C = 1. A class without a training shot is never predicted.
     """
 
     name = "linear-probe"
-    Design = LinearProbeDesign
+    Config = LinearProbeConfig
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: LinearProbeDesign, seed: int = 0
+        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: LinearProbeConfig, seed: int = 0
     ) -> None:
         super().__init__(backbone, class_names, templates, design)
         dim = backbone.clip.visual_projection.out_features
@@ -56,10 +55,17 @@ class LinearProbe(Method):
         self.bias = nn.Parameter(torch.zeros(len(class_names), device=backbone.device))
         self._inverse_decay = 1.0
 
-    def conclude(self, shots: FewShot) -> None:
-        """Does it all: chooses C and solves."""
-        features, labels = self._features(shots.train)
-        val_features, val_labels = self._features(shots.val)
+    def on_train_end(self, inputs: Inputs) -> None:
+        """Chooses C on the validation shots and solves for W and b; there is no training by steps.
+
+        Args:
+            inputs: the backbone, the task and the shots.
+
+        Raises:
+            DplError: an image cannot be read.
+        """
+        features, labels = self._features(inputs.shots.train, inputs.images)
+        val_features, val_labels = self._features(inputs.shots.val, inputs.images)
 
         @cache
         def fitted(c: float) -> Planes:
@@ -69,24 +75,24 @@ class LinearProbe(Method):
             weight, bias = fitted(c)
             return int(((val_features @ weight.T + bias).argmax(axis=1) == val_labels).sum())
 
-        self._inverse_decay = best_c(correct) if shots.val else 1.0
+        self._inverse_decay = best_c(correct) if inputs.shots.val else 1.0
         weight, bias = fitted(self._inverse_decay)
         with torch.no_grad():
-            self.weight.copy_(torch.from_numpy(weight))
-            self.bias.copy_(torch.from_numpy(bias))
+            self.weight.copy_(torch.from_numpy(weight).float())
+            self.bias.copy_(torch.from_numpy(bias).float())
 
-    def _features(self, items: Sequence[Item]) -> tuple[Vectors, Labels]:
-        features = embed_items(self.backbone, items)
-        return features.double().cpu().numpy(), np.array([item.label for item in items], dtype=np.int64)
+    def _features(self, items: Sequence[Item], images: ImageStore) -> tuple[Vectors, Labels]:
+        features = embed_items(self.backbone, items, images)
+        return features.cpu().double().numpy(), np.array([item.label for item in items], dtype=np.int64)
 
     @property
     def class_specific(self) -> bool:
-        """Always."""
+        """True: W and b have a row per class."""
         return True
 
     @property
     def scalars(self) -> Mapping[str, float]:
-        """C, above 0: the inverse of the weight decay."""
+        """C, greater than 0: the inverse of the weight decay."""
         return {"C": self._inverse_decay}
 
     @scalars.setter
@@ -95,19 +101,34 @@ class LinearProbe(Method):
 
     @property
     def image_encoder(self) -> object:
-        """The probe itself, as nobody else leaves features at their own lengths."""
+        """This method, because no other one keeps features at their original length."""
         return self
 
     def image_features(self, pixels: UInt8[Tensor, "images 3 size size"]) -> Float[Tensor, "images dim"]:
-        """Image embeddings, not of unit length."""
+        """Embeds images with the frozen backbone.
+
+        Args:
+            pixels: (images, 3, size, size), uint8, of the backbone's image size.
+
+        Returns:
+            (images, dim), not of unit length.
+        """
         return embed(self.backbone, pixels)
 
     def text_features(self) -> Float[Tensor, "classes dim"]:
-        """W, which images are compared with in place of texts."""
+        """Returns W, which replaces the class embeddings."""
         return self.weight
 
     def logits(
         self, image_features: Float[Tensor, "images dim"], text_features: Float[Tensor, "classes dim"]
     ) -> Float[Tensor, "images classes"]:
-        """W f + b, with W as `text_features`."""
+        """Computes W f + b.
+
+        Args:
+            image_features: f, not of unit length.
+            text_features: w.
+
+        Returns:
+            The logits.
+        """
         return image_features @ text_features.T + self.bias

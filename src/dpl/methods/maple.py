@@ -1,4 +1,4 @@
-"""MaPLe: deep context words, from which linear maps make those of the image.
+"""MaPLe: deep text context tokens, and linear maps that make the image context tokens from them.
 
 Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023; github.com/muzairkhattak/multimodal-prompt-learning.
 """
@@ -12,56 +12,60 @@ import tyro
 from torch import Tensor, nn
 
 from dpl.backbones.loading import Backbone
-from dpl.config import FIELD, AugmentedRun, Count, Occasion, RateOrZero, Training
+from dpl.config import FIELD, Count, HeadedRun, Protocol, RateOrZero, Training
 from dpl.methods.cocoop import linear
-from dpl.methods.ivlp import Ivlp, IvlpDesign
-from dpl.rng import generator
+from dpl.methods.ivlp import Ivlp, IvlpConfig
+from dpl.utils.rng import generator
 
 
 @dataclass(frozen=True)
-class MaPLeDesign:
+class MaPLeConfig:
     """The context of MaPLe."""
 
     context: Count = 2
-    """Context tokens of either branch: up to 4 start at "a photo of a", the words left over stay; more at N(0, std^2)."""
+    """Context tokens of each branch: up to 4 start at "a photo of a", whose other words stay; more start at N(0, std^2)."""
     depth: Count | None = 9
-    """How many layers get context tokens of their own, from the first; none: all, as where a branch has fewer."""
+    """Number of layers, from the first, with their own context tokens; none, or more than a branch has: all layers."""
     prompt_std: RateOrZero = 0.02
-    """Standard deviation of the start of tokens that do not start at words."""
+    """Standard deviation of the initial tokens that do not start at words."""
 
 
 @dataclass(frozen=True)
-class MaPLeRun(AugmentedRun):
-    """MaPLe: deep context words, from which linear maps make those of the image."""
+class MaPLeRun(HeadedRun):
+    """MaPLe: deep text context tokens, and linear maps that make the image context tokens from them."""
 
     method: str = "maple"
-    design: Annotated[MaPLeDesign, tyro.conf.arg(name="")] = field(default_factory=MaPLeDesign)
+    design: Annotated[MaPLeConfig, tyro.conf.arg(name="")] = field(default_factory=MaPLeConfig)
     train: Training = field(default_factory=Training)
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """2 tokens in 9 layers, 5 epochs, whatever the shots; for transfer 3 layers, 2 epochs and a smaller rate."""
-        if occasion.transfers:
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the authors' settings: 2 tokens in 9 layers and 5 epochs, for any number of shots.
+
+        For transfer they are 3 layers, 2 epochs and a lower learning rate.
+        """
+        if protocol.transfers:
             train = Training(epochs=2, batch_size=4, lr=2.6e-3, **FIELD)
-            return {"augmentation": "protocol", "design": MaPLeDesign(depth=3), "train": train}
-        return {"augmentation": "protocol", "train": Training(epochs=5, batch_size=4, lr=3.5e-3, **FIELD)}
+            return {**super().paper_settings(protocol), "design": MaPLeConfig(depth=3), "train": train}
+        return {**super().paper_settings(protocol), "train": Training(epochs=5, batch_size=4, lr=3.5e-3, **FIELD)}
 
 
 class MaPLe(Ivlp):
-    """IVLP whose image context of layer l is W_l u_l + b_l of the text context u_l of that layer; u, W and b are learned.
+    """IVLP with an image context that is computed from the text context: layer l has W_l u_l + b_l.
 
-    All W_l, b_l but those of layer 0 start as copies of one. Both branches have context of the same depth.
+    The text context u and the maps W and b are learned. The maps of all layers but layer 0 start as copies of one map. Both
+    branches have context in equally many layers.
     """
 
     name = "maple"
-    Design = MaPLeDesign
+    Config = MaPLeConfig
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: MaPLeDesign, seed: int = 0
+        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: MaPLeConfig, seed: int = 0
     ) -> None:
         layers = min(backbone.image.depth, backbone.text.depth)
         depth = min(design.depth or layers, layers)
-        super().__init__(backbone, class_names, templates, IvlpDesign(0, design.context, depth, design.prompt_std), seed)
+        super().__init__(backbone, class_names, templates, IvlpConfig(0, design.context, depth, design.prompt_std), seed)
         self.design, draw = design, generator(seed, "couplings")
         first, deep = (linear(backbone.text.width, backbone.image.width, draw) for _ in range(2))
         self.couplings = nn.ModuleList([first, *(deepcopy(deep) for _ in range(depth - 1))]).to(backbone.device)

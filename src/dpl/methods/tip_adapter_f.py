@@ -1,4 +1,4 @@
-"""Tip-Adapter-F: Tip-Adapter whose keys are learned.
+"""Tip-Adapter-F: Tip-Adapter with learned keys.
 
 Zhang et al., "Tip-Adapter: Training-Free Adaption of CLIP for Few-Shot Classification", ECCV 2022;
 github.com/gaopengcuhk/Tip-Adapter.
@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dpl.config import Occasion, Optimization
+from dpl.config import Optimization, Protocol
 from dpl.methods.tip_adapter import TipAdapter, TipAdapterRun
 
 
@@ -22,18 +22,19 @@ class TipAdapterFRun(TipAdapterRun):
     train: Optimization = field(default_factory=lambda: Optimization(epochs=27))
 
     @classmethod
-    def published(cls, occasion: Occasion) -> dict[str, Any]:
-        """20 epochs (100 for EuroSAT), the cosine by step."""
-        epochs = 100 if occasion.data == "eurosat" else 20
+    def paper_settings(cls, protocol: Protocol) -> dict[str, Any]:
+        """Returns the authors' settings: 20 epochs (100 for EuroSAT), with a cosine schedule by step."""
+        epochs = 100 if protocol.data == "eurosat" else 20
         adamw: dict[str, Any] = {"lr": 1e-3, "weight_decay": 0.01, "adam_eps": 1e-4}
         train = Optimization(epochs=epochs, batch_size=256, schedule="step", warmup_epochs=0, clip_norm=0.0, **adamw)
-        return {**super().published(occasion), "train": train}
+        return {**super().paper_settings(protocol), "train": train}
 
 
 class TipAdapterF(TipAdapter):
-    """Tip-Adapter whose keys are learned, with the alpha and beta of the design, before those are chosen.
+    """Tip-Adapter with learned keys.
 
-    The release keeps the epoch that is best on the test images; here the keys are those of the last step.
+    The keys are trained with the alpha and beta of the design; afterwards alpha and beta are chosen. The authors' release keeps
+    the epoch with the best accuracy on the test images; this method keeps the keys of the last step.
     """
 
     name = "tip-adapter-f"

@@ -13,11 +13,11 @@ from dpl.methods.method import Method
 
 
 @dataclass(frozen=True)
-class ZeroShotDesign:
-    """Which templates the class embeddings are of."""
+class ZeroShotConfig:
+    """The templates of the class embeddings."""
 
     ensemble: bool = False
-    """Average over all templates of the task, in place of its first alone."""
+    """Average over all templates of the task instead of using only its first."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,20 @@ class ZeroShotMethodRun(RunConfig):
     """Zero-shot: the frozen model itself."""
 
     method: str = "zero-shot"
-    design: Annotated[ZeroShotDesign, tyro.conf.arg(name="")] = field(default_factory=ZeroShotDesign)
+    design: Annotated[ZeroShotConfig, tyro.conf.arg(name="")] = field(default_factory=ZeroShotConfig)
 
 
 class ZeroShotMethod(ZeroShot, Method):
-    """exp(logit_scale) cos(image, text); text is one template's, or normalise(mean of normalise(text)) over all of them."""
+    """logits = exp(logit_scale) cos(image, text).
+
+    text is the embedding of one template, or with an ensemble normalise(mean of normalise(text)) over all templates.
+    """
 
     name = "zero-shot"
-    Design = ZeroShotDesign
+    Config = ZeroShotConfig
 
     def __init__(
-        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: ZeroShotDesign, seed: int = 0
+        self, backbone: Backbone, class_names: Sequence[str], templates: Sequence[str], design: ZeroShotConfig, seed: int = 0
     ) -> None:
         ZeroShot.__init__(self, backbone, class_names, templates if design.ensemble else templates[:1])
         self.templates, self.design = tuple(templates), design

@@ -1,8 +1,8 @@
-"""Attention over tokens and prompts: the pure functions that everything else in this room serves.
+"""Attention over tokens and prompts, as pure functions.
 
-All take queries, keys and values that are projected and split into heads, as transformers' attention functions do: query,
-key, value are (batch, heads, tokens, head_dim); prompt keys and values are (heads, prompts, head_dim), shared by the batch.
-`tokens` says how the tokens see each other. Every query sees every prompt.
+All functions take projected queries, keys and values, split into heads as in transformers' attention functions: query, key and
+value are (batch, heads, tokens, head_dim); prompt keys and values are (heads, prompts, head_dim), shared by the batch.
+`tokens` defines the attention among the tokens. Every query attends to every prompt.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from dpl.prompts.tokens import Heads, Keys, Masked, PromptHeads, Tokens, wide
+from dpl.prompts.visibility import Heads, Keys, MaskedTokens, PromptHeads, PromptInputs, TokenInputs, TokenVisibility, accum_dtype
 
-_ALL = Masked()  # every token sees every token of its sample
+_ALL = MaskedTokens()  # every token attends to every token of its sample
 
 
 def fixed_attention(
@@ -26,16 +26,37 @@ def fixed_attention(
     value: Keys,
     prompt_key: PromptHeads,
     prompt_value: PromptHeads,
-    tokens: Tokens = _ALL,
+    tokens: TokenVisibility = _ALL,
     scale: float | None = None,
     log_gates: Float[Tensor, "prompts"] | None = None,
 ) -> Heads:
-    """Attention(q, K([x ; P]), V([x ; P])): PyTorch's fused attention over the tokens and the layer's prompts.
+    """Computes Attention(q, K([x ; P]), V([x ; P])) with PyTorch's fused attention.
 
-    With `log_gates` prompt r counts gate_r times, gate_r exp(score_r) in place of exp(score_r): 1 leaves it as it is, 0 takes
-    it away. So minus the derivative by a gate at 1 is, to first order, what taking the prompt away would add to a loss.
+    A gate multiplies a prompt's term in the softmax: prompt r contributes gate_r exp(score_r) in place of exp(score_r). A gate of
+    1 changes nothing, a gate of 0 removes the prompt. The derivative of a loss by a gate at 1, with its sign changed, is to first
+    order the increase of the loss when the prompt is removed.
+
+    Gates that need a gradient go through the one-pass mixture of no prompts (weight 0) and all prompts (weight 1). Otherwise
+    PyTorch would store the scores of all tokens: its fused attention for CPUs has no gradient for an additive mask.
+
+    Args:
+        query: (batch, heads, queries, head_dim).
+        key: (batch, heads, keys, head_dim), of the tokens.
+        value: (batch, heads, keys, head_dim), of the tokens.
+        prompt_key: (heads, prompts, head_dim), of the layer's prompts.
+        prompt_value: (heads, prompts, head_dim), of the layer's prompts.
+        tokens: the tokens that each query attends to; by default all tokens of its sample.
+        scale: factor of the scores; None is head_dim ** -0.5.
+        log_gates: (prompts,), the logarithm of each prompt's gate; None means gates of 1.
+
+    Returns:
+        (batch, heads, queries, head_dim), in the dtype of `query`.
     """
-    return tokens.attend(query, key, value, prompt_key, prompt_value, scale, log_gates)
+    if log_gates is None or not log_gates.requires_grad:
+        return tokens.attend(TokenInputs(query, key, value, scale), PromptInputs(prompt_key, prompt_value, log_gates))
+    factor, options = _factor(query, scale), (0, len(log_gates))
+    weights = torch.tensor([0.0, 1.0], device=query.device)
+    return _Mixture.apply(query, key, value, prompt_key, prompt_value, weights, log_gates, options, tokens, factor)
 
 
 def mixture_attention(
@@ -46,30 +67,49 @@ def mixture_attention(
     prompt_value: PromptHeads,
     weights: Float[Tensor, "options"],
     options: Sequence[int],
-    tokens: Tokens = _ALL,
+    tokens: TokenVisibility = _ALL,
     scale: float | None = None,
 ) -> Heads:
-    """sum_c weights_c Attention(q, [x ; P_c]) for all options c in one pass (method.md, "The exact one-pass form").
+    """Computes sum_c weights_c Attention(q, [x ; P_c]) for all options c in one pass (docs/method.md, "The mixture in one pass").
 
-    `options` are the context lengths, ascending from 0; the prompts of option c stand together, in that order. Scores of the
-    prompts, their sums and the weights are fp32 at least, whatever the precision of the rest.
-
-    The tokens need one fused attention that also gives L, the logarithm of the sum of the exponentials of their scores; no
-    score of a token is ever stored. With o its output, m_c = max(L, the option's largest score), e = exp(score - m_c) over the
-    option's prompts, t_c = exp(L - m_c) and Z_c = t_c + sum(e), option c alone would give O_c = (t_c o + e V_P) / Z_c, and
+    A fused attention over the tokens gives its output o and L, the logarithm of the sum of the exponentials of the tokens'
+    scores. No score of a token is stored. Define m_c = max(L, the option's largest score), e = exp(score - m_c) for the option's
+    prompts, t_c = exp(L - m_c) and Z_c = t_c + sum(e). Option c alone would give O_c = (t_c o + e V_P) / Z_c, and
 
         output = o  sum_c weights_c t_c / Z_c  +  sum_c (weights_c / Z_c) e V_P
 
-    The backward goes through the fused attention as well. The gradient g reaches it scaled by k = sum_c weights_c t_c / Z_c,
-    and its scores move by p_j (k g . v_j - sum_c weights_c t_c / Z_c g . O_c), p the softmax over the tokens: the backward of a
-    plain attention whose output were the mean of the O_c weighted by weights_c t_c / (k Z_c).
+    The backward pass uses the fused attention as well. It scales the gradient g by k = sum_c weights_c t_c / Z_c. The gradient of
+    the tokens' scores is p_j (k g . v_j - sum_c weights_c t_c / Z_c g . O_c), where p is the softmax over the tokens. This equals
+    the backward pass of a plain attention with the mean of the O_c, weighted by weights_c t_c / (k Z_c), as its output.
+
+    Args:
+        query: (batch, heads, queries, head_dim).
+        key: (batch, heads, keys, head_dim), of the tokens.
+        value: (batch, heads, keys, head_dim), of the tokens.
+        prompt_key: (heads, sum of options, head_dim); the prompts of one option are contiguous, in the order of `options`.
+        prompt_value: as `prompt_key`.
+        weights: (options,), the weight of each option.
+        options: context lengths, ascending from 0.
+        tokens: the tokens that each query attends to; by default all tokens of its sample.
+        scale: factor of the scores; None is head_dim ** -0.5.
+
+    Returns:
+        (batch, heads, queries, head_dim), in the dtype of `query`. The prompts' scores, their sums and the weights are computed
+        in at least fp32.
     """
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
-    return _Mixture.apply(query, key, value, prompt_key, prompt_value, weights, tuple(options), tokens, factor)
+    factor = _factor(query, scale)
+    return _Mixture.apply(query, key, value, prompt_key, prompt_value, weights, None, tuple(options), tokens, factor)
+
+
+def _factor(query: Tensor, scale: float | None) -> float:
+    return query.shape[-1] ** -0.5 if scale is None else scale
 
 
 class _Mixture(torch.autograd.Function):
-    """`mixture_attention`. Keeps its inputs, o, L and what is as long as the prompts: no scores of tokens."""
+    """`mixture_attention`, with `log_gates` added to the scores of the prompts.
+
+    Saves its inputs, o, L and tensors with one entry per query and prompt or option; no token scores.
+    """
 
     @staticmethod
     def forward(
@@ -80,14 +120,15 @@ class _Mixture(torch.autograd.Function):
         prompt_key: Tensor,
         prompt_value: Tensor,
         weights: Tensor,
+        log_gates: Tensor | None,
         options: tuple[int, ...],
-        tokens: Tokens,
+        tokens: TokenVisibility,
         scale: float,
     ) -> Tensor:
         ctx.options, ctx.tokens, ctx.scale = options, tokens, scale
         with torch.autocast(query.device.type, enabled=False):
             output, log_sum = tokens.forward(query, key, value, scale)
-            exps = _exponentials(query, prompt_key, log_sum, options, scale)
+            exps = _exponentials(query, prompt_key, log_sum, log_gates, options, scale)
             kept = (query, key, value, prompt_key, prompt_value, weights, output, log_sum)
             ctx.save_for_backward(*kept, exps.prompts, exps.tokens, exps.sums)
             share = _shares(exps, weights)
@@ -102,7 +143,8 @@ class _Mixture(torch.autograd.Function):
     @staticmethod
     def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, prompt_key, prompt_value, weights, output, log_sum, *saved = ctx.saved_tensors
-        of_tokens, (of_prompt_key, of_prompt_value, of_weights) = any(ctx.needs_input_grad[:3]), ctx.needs_input_grad[3:6]
+        of_tokens = any(ctx.needs_input_grad[:3])
+        of_prompt_key, of_prompt_value, of_weights, of_gates = ctx.needs_input_grad[3:7]
         exps = _Exponentials(_owner(ctx.options, saved[0].dtype, query.device), *saved)
         share, dtype = _shares(exps, weights), exps.sums.dtype
         upstream, mean, values = _flat(gradient).to(dtype), _flat(output).to(dtype), prompt_value.to(dtype)
@@ -126,25 +168,30 @@ class _Mixture(torch.autograd.Function):
             (scores_grad.mT @ _flat(query).to(dtype) * ctx.scale).to(prompt_key.dtype) if of_prompt_key else None,
             (share.prompts.mT @ upstream).to(prompt_value.dtype) if of_prompt_value else None,
             by_option.sum(dim=(0, 1)).to(weights.dtype) if of_weights else None,
+            scores_grad.sum(dim=(0, 1)) if of_gates else None,
         )
 
 
 @dataclass(frozen=True)
 class _Exponentials:
-    """The softmax of every option, before it is normalised; fp32 at least."""
+    """The unnormalised softmax of every option, in at least fp32."""
 
-    owner: Tensor  # (options, prompts): 1 where a prompt belongs to an option
+    owner: Tensor  # (options, prompts), 1 if the prompt belongs to the option, else 0
     prompts: Tensor  # e, (heads, queries, prompts)
     tokens: Tensor  # t_c, (heads, queries, options)
     sums: Tensor  # Z_c, (heads, queries, options)
 
 
-def _exponentials(query: Tensor, prompt_key: Tensor, log_sum: Tensor, options: tuple[int, ...], scale: float) -> _Exponentials:
-    dtype = wide(query)
+def _exponentials(
+    query: Tensor, prompt_key: Tensor, log_sum: Tensor, log_gates: Tensor | None, options: tuple[int, ...], scale: float
+) -> _Exponentials:
+    dtype = accum_dtype(query)
     owner = _owner(options, dtype, query.device)
     scores = torch.bmm(_flat(query).to(dtype), (prompt_key.to(dtype) * scale).mT)
+    if log_gates is not None:
+        scores += log_gates
     log_sum = log_sum.transpose(0, 1).reshape(*scores.shape[:2], 1).clamp(min=torch.finfo(dtype).min)
-    # A maximum of its own for every option, so that one whose scores are far larger cannot underflow the others.
+    # Every option has its own maximum, so that an option with far larger scores cannot underflow the others.
     largest = [score.amax(dim=-1, keepdim=True) for score in scores.split(list(options[1:]), dim=-1)]
     largest = torch.maximum(torch.cat([log_sum, *largest], dim=-1), log_sum)
     prompts, tokens = scores.sub_(largest @ owner).exp_(), largest.sub_(log_sum).neg_().exp_()
@@ -154,14 +201,14 @@ def _exponentials(query: Tensor, prompt_key: Tensor, log_sum: Tensor, options: t
 
 @lru_cache(maxsize=64)
 def _owner(options: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # else a prediction could leave a tensor that training must not use
+    with torch.inference_mode(False):  # autograd rejects inference tensors, and the cache serves training as well
         options_of_prompts = torch.repeat_interleave(torch.tensor(options, device=device))
         return F.one_hot(options_of_prompts, len(options)).to(dtype).T.contiguous()
 
 
 @dataclass(frozen=True)
 class _Shares:
-    """How much of the output comes from where."""
+    """The weights of the tokens and of each prompt in the output."""
 
     coefficients: Tensor  # weights_c / Z_c, (heads, queries, options)
     tokens: Tensor  # k, (heads, queries, 1)
@@ -175,11 +222,11 @@ def _shares(exps: _Exponentials, weights: Tensor) -> _Shares:
 
 
 def _flat(heads: Tensor) -> Tensor:
-    """(batch, heads, tokens, head_dim) as (heads, batch * tokens, head_dim): a view where memory lies token by token."""
+    """(batch, heads, tokens, head_dim) as (heads, batch * tokens, head_dim): a view if memory is ordered token by token."""
     return heads.transpose(1, 2).flatten(0, 1).transpose(0, 1)
 
 
 def _heads(flat: Tensor, like: Tensor) -> Tensor:
-    """Back to the shape and dtype of `like`, a new tensor that lies in memory as (batch, tokens, heads, head_dim)."""
+    """Restores the shape and dtype of `like`, in a new tensor with the memory order (batch, tokens, heads, head_dim)."""
     heads = flat.transpose(0, 1).reshape(like.transpose(1, 2).shape).transpose(1, 2)
     return heads.to(like.dtype)

@@ -1,4 +1,4 @@
-"""A prompt layout: how many learned context tokens each layer of each branch gets. It is what the search finds."""
+"""Prompt layouts: the number of learned context tokens of each layer in each branch. The search returns one."""
 
 import json
 import math
@@ -6,11 +6,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpl.errors import DplError
+from dpl.utils.errors import DplError
 
 
-def _lengths(branch: str, lengths: Iterable[int]) -> tuple[int, ...]:
-    """`lengths` as a tuple of plain ints; DplError where one is no whole number >= 0 or none is there."""
+def check_lengths(branch: str, lengths: Iterable[int]) -> tuple[int, ...]:
+    """Returns `lengths` as a tuple of ints.
+
+    Args:
+        branch: "image" or "text", for messages.
+        lengths: context lengths, one per layer.
+
+    Raises:
+        DplError: there are none, or one is no whole number >= 0.
+    """
     if isinstance(lengths, str) or not isinstance(lengths, Iterable):
         raise DplError(f"layout: {branch} must be a list with one length per layer, got {lengths!r}")
     lengths = tuple(lengths)
@@ -24,21 +32,40 @@ def _lengths(branch: str, lengths: Iterable[int]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class PromptLayout:
-    """One context length (tokens, >= 0) per layer and per branch.
+    """A context length (number of tokens, >= 0) for each layer of each branch.
 
-    Raises `DplError` where a length is not a whole number >= 0 or a branch has no layers.
+    Args:
+        image: the lengths of the image branch, one per layer.
+        text: the lengths of the text branch, one per layer.
+
+    Raises:
+        DplError: a length is not a whole number >= 0, or a branch has no layers.
+
+    Example:
+
+        >>> layout = PromptLayout(image=(2, 0, 1), text=(0, 4, 0))
+        >>> layout.tokens
+        7
+        >>> layout.to_json()
+        '{"image": [2, 0, 1], "text": [0, 4, 0]}'
     """
 
     image: tuple[int, ...]
     text: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "image", _lengths("image", self.image))
-        object.__setattr__(self, "text", _lengths("text", self.text))
+        object.__setattr__(self, "image", check_lengths("image", self.image))
+        object.__setattr__(self, "text", check_lengths("text", self.text))
 
     @classmethod
     def uniform(cls, length: int, image_layers: int, text_layers: int) -> "PromptLayout":
-        """The hand-made layout: `length` tokens in every layer of both branches."""
+        """Creates a layout of equal lengths.
+
+        Args:
+            length: number of tokens in every layer of both branches.
+            image_layers: number of layers of the image branch.
+            text_layers: number of layers of the text branch.
+        """
         return cls((length,) * image_layers, (length,) * text_layers)
 
     @classmethod
@@ -49,9 +76,27 @@ class PromptLayout:
         options: Sequence[int],
         budget: int | None = None,
     ) -> "PromptLayout":
-        """The layout of at most `budget` tokens in all whose options' scores, (layers x options) matrices, sum highest.
+        """Chooses the layout with the highest sum of scores among those with at most `budget` tokens.
 
-        Without a budget that is the best option of every row. Of equals the first option wins, so the fewest tokens.
+        Without a budget, every layer takes its best option. Of layouts with the same sum, one with the fewest tokens is chosen;
+        among those, the last layer of the text branch takes its shortest length, then the layer before it, and so on.
+
+        Args:
+            image: (layers, options), the score of each option in each layer of the image branch.
+            text: (layers, options), the same for the text branch.
+            options: context lengths, ascending from 0.
+            budget: most tokens in all layers of both branches; None for no limit.
+
+        Raises:
+            DplError: a row has not one score per option, or a score is not finite.
+
+        Example: both layers prefer 4 tokens; with a budget of 5 the text branch gets them.
+
+            >>> image, text = [[0.0, 0.5, 0.6]], [[0.0, 0.1, 0.9]]
+            >>> PromptLayout.from_scores(image, text, options=(0, 1, 4))
+            PromptLayout(image: 4 | text: 4 | 8 tokens)
+            >>> PromptLayout.from_scores(image, text, options=(0, 1, 4), budget=5)
+            PromptLayout(image: 1 | text: 4 | 5 tokens)
         """
         rows = [[float(score) for score in row] for row in (*image, *text)]
         for row in rows:
@@ -64,32 +109,64 @@ class PromptLayout:
 
     @classmethod
     def from_json(cls, text: str) -> "PromptLayout":
-        """Reads `{"image": [..], "text": [..]}`; `DplError` for anything else."""
+        """Reads the JSON object `{"image": [..], "text": [..]}`.
+
+        Args:
+            text: the JSON.
+
+        Raises:
+            DplError: `text` is anything else.
+        """
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DplError(f"layout: not JSON ({error})") from None
+        return cls.from_dict(data)
+
+    @classmethod
+    def from_dict(cls, data: object) -> "PromptLayout":
+        """Reads the result of `to_dict`, as JSON gives it back.
+
+        Raises:
+            DplError: `data` is anything else.
+        """
         if not isinstance(data, dict) or set(data) != {"image", "text"}:
             raise DplError('layout: must look like {"image": [2, 0, 1], "text": [0, 4, 0]}')
-        return cls(_lengths("image", data["image"]), _lengths("text", data["text"]))
+        return cls(check_lengths("image", data["image"]), check_lengths("text", data["text"]))
 
     @classmethod
     def load(cls, path: Path) -> "PromptLayout":
-        """Reads a layout.json; `DplError` names the file where it is missing or wrong."""
+        """Reads a layout.json.
+
+        Args:
+            path: the file, or a folder that has it, such as a run folder.
+
+        Raises:
+            DplError: the file is missing or wrong; the message names it.
+        """
+        path = path / "layout.json" if path.is_dir() else path
         try:
-            return cls.from_json(path.read_text())
+            return cls.from_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise DplError(f"{path}: cannot read the layout ({error.strerror})") from None
         except (DplError, UnicodeDecodeError) as error:
             raise DplError(f"{path}: {error}") from None
 
+    def to_dict(self) -> dict[str, list[int]]:
+        """Returns the lengths as plain data: `{"image": [..], "text": [..]}`."""
+        return {"image": list(self.image), "text": list(self.text)}
+
     def to_json(self) -> str:
-        """`{"image": [..], "text": [..]}`."""
-        return json.dumps({"image": list(self.image), "text": list(self.text)})
+        """Returns the JSON object `{"image": [..], "text": [..]}`."""
+        return json.dumps(self.to_dict())
+
+    def __getitem__(self, branch: str) -> tuple[int, ...]:
+        """Returns the lengths of `branch`, "image" or "text"."""
+        return self.image if branch == "image" else self.text
 
     @property
     def tokens(self) -> int:
-        """How many prompt tokens the layout has in all."""
+        """Number of prompt tokens in all layers of both branches."""
         return sum(self.image) + sum(self.text)
 
     def __repr__(self) -> str:
@@ -100,7 +177,7 @@ class PromptLayout:
 
 
 def _best_within(rows: Sequence[Sequence[float]], options: Sequence[int], budget: int) -> list[int]:
-    """A knapsack with one choice per row: best[b] is the highest sum of the rows so far with at most b tokens."""
+    """Solves a knapsack with one choice per row: best[b] is the highest sum of the rows so far with at most b tokens."""
     best, choices = [0.0] * (budget + 1), []
     for row in rows:
         fitting = [(option, score) for option, score in zip(options, row, strict=True) if option <= budget]
@@ -112,6 +189,7 @@ def _best_within(rows: Sequence[Sequence[float]], options: Sequence[int], budget
                     after[tokens], choice[tokens] = best[tokens - option] + score, option
         best = after
         choices.append(choice)
+    budget = best.index(best[budget])  # the fewest tokens that reach the highest sum
     lengths: list[int] = []
     for choice in reversed(choices):
         lengths.append(choice[budget])
@@ -120,7 +198,17 @@ def _best_within(rows: Sequence[Sequence[float]], options: Sequence[int], budget
 
 
 def check_options(options: Sequence[int]) -> tuple[int, ...]:
-    """`options` as a tuple; `DplError` unless they ascend from 0 and leave a choice."""
+    """Checks the context lengths that a search chooses from.
+
+    Args:
+        options: the lengths.
+
+    Returns:
+        The options as a tuple.
+
+    Raises:
+        DplError: the options do not ascend from 0, or there are fewer than two.
+    """
     options = tuple(options)
     ascending = all(a < b for a, b in zip(options, options[1:], strict=False))
     if len(options) < 2 or options[0] != 0 or not ascending:

@@ -1,4 +1,4 @@
-"""The learned part of one branch: fixed prompts of a layout, prompts to be pruned, or the mixture over prompt options."""
+"""The learned parameters of one branch: fixed prompts of a layout, prunable prompts, or a mixture over prompt options."""
 
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar, cast
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 from dpl.prompts.attention import fixed_attention, mixture_attention
 from dpl.prompts.layout import check_options
-from dpl.prompts.tokens import Heads, Keys, PromptHeads, Tokens
+from dpl.prompts.visibility import Heads, PromptInputs, TokenInputs, TokenVisibility
 
 PROMPT_STD = 0.02
 ALPHA_STD = 1e-3
 
 
 class LayerPrompts(nn.Module):
-    """What the injection needs of one layer: its `prompts`, rows before LN1, and how to attend to them.
+    """The prompts of one layer, (rows, width), before its LN1, and the attention to them.
 
-    With `log_gates`, (rows,), row r counts exp(log_gates_r) times; none: once.
+    With `log_gates`, (rows,), the term of row r in the softmax is multiplied by exp(log_gates_r); None means by 1.
     """
 
     prompts: nn.Parameter
@@ -28,45 +28,37 @@ class LayerPrompts(nn.Module):
         super().__init__()
         self.prompts = nn.Parameter(torch.randn(rows, width, generator=generator) * std)
 
-    def attend(
-        self,
-        query: Heads,
-        key: Keys,
-        value: Keys,
-        prompt_key: PromptHeads,
-        prompt_value: PromptHeads,
-        tokens: Tokens,
-        scale: float | None,
-    ) -> Heads:
-        """Attention over tokens and prompts; `prompt_key` and `prompt_value` are the layer's projections of `prompts`."""
-        return fixed_attention(query, key, value, prompt_key, prompt_value, tokens, scale, self.log_gates)
+    def attend(self, tokens: TokenInputs, prompts: PromptInputs, visibility: TokenVisibility) -> Heads:
+        """Attends to tokens and prompts.
+
+        Args:
+            tokens: queries, keys and values of the tokens.
+            prompts: `prompts` after the layer's LN1 and its K and V projections, with `log_gates`.
+            visibility: the tokens that each query attends to.
+
+        Returns:
+            (batch, heads, queries, head_dim).
+        """
+        parts = (tokens.query, tokens.key, tokens.value, prompts.key, prompts.value)
+        return fixed_attention(*parts, visibility, tokens.scale, prompts.log_gates)
 
 
 class MixtureLayer(LayerPrompts):
-    """The prompts of all options of one layer, (sum of options, width), and its row of alphas, (options,)."""
+    """The prompts of all options of one layer, (sum of options, width), and its alphas, (options,)."""
 
     def __init__(self, options: Sequence[int], width: int, std: float, generator: torch.Generator | None) -> None:
         super().__init__(sum(options), width, std, generator)
         self.options = tuple(options)
         self.alphas = nn.Parameter(torch.randn(len(options), generator=generator) * ALPHA_STD)
 
-    def attend(
-        self,
-        query: Heads,
-        key: Keys,
-        value: Keys,
-        prompt_key: PromptHeads,
-        prompt_value: PromptHeads,
-        tokens: Tokens,
-        scale: float | None,
-    ) -> Heads:
-        """The mixture over the options, weighted by softmax(alphas)."""
-        weights = self.alphas.softmax(dim=-1)
-        return mixture_attention(query, key, value, prompt_key, prompt_value, weights, self.options, tokens, scale)
+    def attend(self, tokens: TokenInputs, prompts: PromptInputs, visibility: TokenVisibility) -> Heads:
+        """Attends to tokens and prompts as the mixture over the options, weighted by softmax(alphas)."""
+        parts = (tokens.query, tokens.key, tokens.value, prompts.key, prompts.value)
+        return mixture_attention(*parts, self.alphas.softmax(dim=-1), self.options, visibility, tokens.scale)
 
 
 class PrunableLayer(LayerPrompts):
-    """As many prompts as a layer may have at most, and the share that each has of the saliency of all layers, (rows,)."""
+    """The maximum number of prompts in one layer, and `saliency`, (rows,): each prompt's share of the saliency of all layers."""
 
     saliency: Tensor
 
@@ -79,7 +71,7 @@ Layer = TypeVar("Layer", bound=LayerPrompts)
 
 
 class BranchPrompts(nn.Module, Generic[Layer]):
-    """The learned part of one branch: `layers`, in the order of the transformer's."""
+    """The learned parameters of one branch: `layers`, in the order of the transformer's layers."""
 
     layers: Sequence[Layer]
 
@@ -89,7 +81,14 @@ class BranchPrompts(nn.Module, Generic[Layer]):
 
 
 class FixedPrompts(BranchPrompts[LayerPrompts]):
-    """Prompts in a given layout: `lengths` tokens of `width` per layer, started at N(0, std^2)."""
+    """Prompts in a given layout, initialised at N(0, std^2).
+
+    Args:
+        lengths: number of prompts in each layer.
+        width: token width of the branch.
+        std: standard deviation of the initial values.
+        generator: source of the random draws; None is PyTorch's global one.
+    """
 
     def __init__(
         self,
@@ -102,7 +101,15 @@ class FixedPrompts(BranchPrompts[LayerPrompts]):
 
 
 class PrunablePrompts(BranchPrompts[PrunableLayer]):
-    """`rows` prompts in each of `depth` layers, of which a search keeps the most salient; started at N(0, std^2)."""
+    """Prompts for the pruning search, which keeps the most salient ones; initialised at N(0, std^2).
+
+    Args:
+        depth: number of layers.
+        rows: number of prompts in each layer.
+        width: token width of the branch.
+        std: standard deviation of the initial values.
+        generator: source of the random draws; None is PyTorch's global one.
+    """
 
     def __init__(
         self, depth: int, rows: int, width: int, std: float = PROMPT_STD, generator: torch.Generator | None = None
@@ -111,10 +118,19 @@ class PrunablePrompts(BranchPrompts[PrunableLayer]):
 
 
 class PromptMixture(BranchPrompts[MixtureLayer]):
-    """Searchable prompts: every layer owns prompts for every option and a row of alphas.
+    """Prompts for the mixture search: every layer has prompts for every option and one alpha per option.
 
-    `options` are context lengths, ascending from 0 (`DplError` otherwise); prompts start at N(0, std^2), alphas at
-    1e-3 N(0, 1).
+    Prompts are initialised at N(0, std^2), alphas at 1e-3 N(0, 1).
+
+    Args:
+        depth: number of layers.
+        options: context lengths, ascending from 0.
+        width: token width of the branch.
+        std: standard deviation of the initial prompts.
+        generator: source of the random draws; None is PyTorch's global one.
+
+    Raises:
+        DplError: the options do not ascend from 0, or there are fewer than two.
     """
 
     def __init__(
@@ -131,5 +147,5 @@ class PromptMixture(BranchPrompts[MixtureLayer]):
 
     @property
     def alphas(self) -> Float[Tensor, "layers options"]:
-        """A copy of the raw alphas, one row per layer."""
+        """A copy of the raw alphas, (layers, options)."""
         return torch.stack([layer.alphas.detach() for layer in self.layers])

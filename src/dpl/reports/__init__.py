@@ -1,1 +1,1 @@
-"""What a run shows to a person: the HTML report."""
+"""Reports of runs: HTML pages, comparisons of methods, figures for print and pictures for the terminal."""

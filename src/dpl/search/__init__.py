@@ -1,7 +1,8 @@
-"""The search stage: finds a prompt layout, and prompts in it, with one training run of a larger model.
+"""The search stage: finds a prompt layout, and prompts for it, in one training run of a larger model.
 
-A method says what is learned and what the scores of each layer's options are; the loop here is the same for all: steps on
-training and validation batches, the best layout within the budget after every epoch, state saved after every step.
+A search method defines the learned parameters and the scores of each layer's options. The loop here is the same for all methods:
+it steps on training and validation batches, computes the best layout within the budget after every epoch, and saves the state
+after every step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,31 +14,31 @@ from torch import Tensor
 
 from dpl.backbones.loading import Backbone
 from dpl.config import SearchConfig
-from dpl.data.batches import TrainingBatches
 from dpl.data.fewshot import FewShot
+from dpl.data.pixels.batches import TrainingBatches
+from dpl.data.pixels.store import ImageStore
 from dpl.data.task import Task
-from dpl.data.transforms import decode
-from dpl.errors import DplError
-from dpl.optimization import learning_rate, set_learning_rate
+from dpl.optim.optimizer import learning_rate, set_learning_rate
+from dpl.optim.stage import Stage
 from dpl.prompts.layout import PromptLayout
-from dpl.search.method import SearchMethod, Validation
+from dpl.search.base import SearchMethod, Validation
 from dpl.search.mixture import MixtureSearch
 from dpl.search.pruning import PruningSearch
-from dpl.stage import Stage
+from dpl.utils.errors import DplError
 
-MakeMethod = Callable[[Backbone, Task, SearchConfig, float, int], SearchMethod]  # the last two: prompt_std, seed
+MakeMethod = Callable[[Backbone, Task, SearchConfig, float, int], SearchMethod]  # the last two arguments are prompt_std and seed
 METHODS: Mapping[str, MakeMethod] = {
     "mixture": MixtureSearch,
     "pruning": PruningSearch,
 }
 
-# The layout has settled when no alpha difference of the last epochs was above this (probabilities, mean per entry).
-SETTLED_DIFFERENCE = 5e-3
+# Largest alpha difference of the last epochs at which a search counts as converged (probabilities, mean per entry).
+CONVERGED_DIFFERENCE = 5e-3
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The layout found, one history record per epoch, and the larger model with all its prompts."""
+    """The layout found, one history record per epoch, and the method with the larger model and all its prompts."""
 
     layout: PromptLayout
     history: tuple[dict[str, Any], ...]
@@ -45,7 +46,7 @@ class SearchResult:
 
     @property
     def prompts(self) -> dict[str, Tensor]:
-        """The search's own prompts in the layout, as the state dict of `Classifier.fixed`; `train_prompts` can start there."""
+        """The search's prompts for the layout, as the state dict of `Classifier.fixed`; `train_prompts` can start from them."""
         return self.method.prompts_in(self.layout)
 
 
@@ -59,21 +60,43 @@ def search_layout(
     seed: int = 1,
     stage: Stage | None = None,
     make: MakeMethod | None = None,
+    images: ImageStore | None = None,
 ) -> SearchResult:
-    """Finds a prompt layout for `task` from its few `shots`: prompts learn on shots.train, the layout is judged on shots.val.
+    """Finds a prompt layout for `task`: trains prompts on the training shots and scores the options on the validation shots.
 
-    `stage` saves the state, resumes from it and shows progress; `make` makes another search method than `config.method`
-    names. Raises `DplError` for bad options, without validation shots, or where a loss is not finite.
+    Args:
+        backbone: the frozen backbone.
+        task: the class names, templates and augmentation.
+        shots: the few-shot images; `shots.val` must not be empty.
+        config: the settings of the search; None for the defaults.
+        prompt_std: standard deviation of the initial prompts.
+        seed: seed of all random draws.
+        stage: saves the state, resumes from it and reports progress; None keeps everything in memory.
+        make: creates the search method; None for the one that `config.method` names.
+        images: decoded images of the run; None: the search decodes the shots itself.
+
+    Returns:
+        The layout, its history, and the trained method.
+
+    Raises:
+        DplError: the options are bad, there are no validation shots, or a loss or gradient is not finite.
+
+    Example:
+        >>> import dpl
+        >>> backbone, task = dpl.load_backbone("tiny"), dpl.load_task("digits")
+        >>> settings = dpl.SearchConfig(epochs=1, options=(0, 1, 2), budget=1)
+        >>> found = dpl.search_layout(backbone, task, dpl.sample(task, shots=1, seed=1), settings)
+        >>> found.layout.tokens
+        12
     """
-    config, stage = config or SearchConfig(), stage or Stage("search")
+    config, stage, images = config or SearchConfig(), stage or Stage("search"), images or ImageStore()
     if not shots.val:
-        raise DplError(f"{task.name}: no validation images, by which the search judges layouts")
+        raise DplError(f"{task.name}: no validation images; the search needs them to score layouts")
     method = (make or METHODS[config.method])(backbone, task, config, prompt_std, seed)
-    training = TrainingBatches(shots.train, backbone, task.augmentation, config, seed, stage.name)
+    training = TrainingBatches(shots.train, backbone, task.augmentation, config, seed, stage.name, images)
     labels = torch.tensor([item.label for item in shots.val], device=backbone.device)
-    validation = Validation(
-        decode(shots.val, backbone.image_size).to(backbone.device), labels, config.validation_batch_size, seed
-    )
+    pixels = images.evaluation(backbone.preprocessing).stack(shots.val).to(backbone.device)
+    validation = Validation(pixels, labels, config.validation_batch_size, seed)
     budget = config.tokens(backbone.image.depth + backbone.text.depth)
 
     def best_layout() -> PromptLayout:
@@ -81,7 +104,7 @@ def search_layout(
 
     stage.begin({"model": method.model}, method.optimizers, config.epochs, len(training))
     with method.model.attached():
-        while stage.epoch < config.epochs and not settled(stage.history, config.patience):
+        while stage.epoch < config.epochs and not has_converged(stage.history, config.patience):
             rate = learning_rate(config, stage.epoch)
             set_learning_rate(method.optimizers["prompts"], rate)
             for step, *batch in training.epoch(stage.epoch, first=stage.step):
@@ -89,14 +112,21 @@ def search_layout(
                 stage.finish_step(**losses)
             record = method.finish_epoch(validation, stage.epoch, stage.history)
             layout = best_layout()
-            stage.finish_epoch(lr=rate, **record, layout={"image": layout.image, "text": layout.text})
+            stage.finish_epoch(lr=rate, **record, layout=layout.to_dict())
     return SearchResult(best_layout(), tuple(stage.history), method)
 
 
-def settled(history: Sequence[dict[str, Any]], patience: int) -> bool:
-    """Whether the layout was the same, and every alpha difference small, in the last `patience` epochs (0: never)."""
+def has_converged(history: Sequence[dict[str, Any]], patience: int) -> bool:
+    """Returns whether the layout and the alphas hardly changed in the last epochs.
+
+    Records without alpha differences count as unchanged.
+
+    Args:
+        history: the records of the epochs so far.
+        patience: number of epochs; 0 always gives False.
+    """
     last = history[-patience:]
     if patience == 0 or len(last) < patience:
         return False
-    calm = all(max(record.get("alpha_difference", {"none": 0.0}).values()) <= SETTLED_DIFFERENCE for record in last)
+    calm = all(max(record.get("alpha_difference", {"none": 0.0}).values()) <= CONVERGED_DIFFERENCE for record in last)
     return calm and all(record["layout"] == last[0]["layout"] for record in last)

@@ -1,4 +1,7 @@
-"""The paper's search: alphas and prompts learned in turn, a layer's scores are its alphas (method.md, "Search stage")."""
+"""The paper's search: learns alphas and prompts in turn; a layer's alphas are its scores (docs/method.md, "The search stage").
+
+`dpl.prompts.attention.mixture_attention` computes the mixture over the options.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,11 +13,11 @@ from torch.optim import Adam, Optimizer
 from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier
 from dpl.config import SearchConfig
-from dpl.convergence import alpha_difference, dominants
 from dpl.data.task import Task
-from dpl.optimization import descend, frozen, make_optimizer, parameters_of
+from dpl.optim.optimizer import descend, frozen, make_optimizer, parameters_of
 from dpl.prompts.modules import MixtureLayer
-from dpl.search.method import Batch, Scores, SearchMethod, Validation
+from dpl.search.base import Batch, Scores, SearchMethod, Validation
+from dpl.search.convergence import alpha_difference, dominants
 
 
 class MixtureSearch(SearchMethod):
@@ -30,7 +33,7 @@ class MixtureSearch(SearchMethod):
         self._first = self._matrices()
 
     def step(self, training: Batch, validation: Validation, epoch: int, step: int, where: str) -> dict[str, float]:
-        """`bilevel_step` on a fresh validation batch."""
+        """Makes a `bilevel_step` with a fresh validation batch."""
         drawn = validation.draw(epoch, step)
         on_validation, on_training = bilevel_step(
             self.model, self._alphas, self._prompts, drawn, training, self._config.clip_norm, where
@@ -38,7 +41,7 @@ class MixtureSearch(SearchMethod):
         return {"train_loss": on_training, "validation_loss": on_validation}
 
     def finish_epoch(self, validation: Validation, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The raw alphas, how far they moved, and how many layers are single-dominant, by branch."""
+        """Returns, by branch, the raw alphas, their change, and the number of single-dominant layers."""
         before, now = history[-1]["alphas"] if history else self._first, self._matrices()
         return {
             "alphas": now,
@@ -47,12 +50,14 @@ class MixtureSearch(SearchMethod):
         }
 
     def scores(self) -> Scores:
-        """The logarithms of softmax(alpha): with a budget the layout is the most probable one, layers taken as independent."""
-        image, text = (prompts.alphas.double().log_softmax(dim=-1).tolist() for prompts in (self.model.image, self.model.text))
+        """Returns log softmax(alpha): the best layout within a budget is the most probable one, if layers are independent."""
+        image, text = (
+            prompts.alphas.cpu().double().log_softmax(dim=-1).tolist() for prompts in (self.model.image, self.model.text)
+        )
         return image, text
 
     def kept(self, layer: MixtureLayer, length: int) -> Tensor:
-        """The option's own prompts."""
+        """Returns the option's own prompts."""
         start = sum(option for option in layer.options if option < length)
         return layer.prompts[start : start + length]
 
@@ -69,9 +74,24 @@ def bilevel_step(
     clip_norm: float,
     where: str = "",
 ) -> tuple[float, float]:
-    """The alphas on the `validation` batch, then the prompts on the `training` batch; both losses.
+    """Updates the alphas on the `validation` batch, then the prompts on the `training` batch.
 
-    While the one learn, nothing is computed for gradients of the others.
+    Neither update computes gradients of the other parameters.
+
+    Args:
+        model: computes logits from uint8 pixels.
+        alpha_optimizer: the optimiser of the alphas.
+        prompt_optimizer: the optimiser of the prompts.
+        validation: pixels and labels.
+        training: pixels and labels.
+        clip_norm: largest norm of the prompts' gradients; 0 for no limit.
+        where: the place in the run, for messages.
+
+    Returns:
+        The validation loss and the training loss, each before its update.
+
+    Raises:
+        DplError: a loss or gradient is not finite.
     """
     with frozen(parameters_of(prompt_optimizer)):
         loss = F.cross_entropy(model(validation[0]), validation[1])

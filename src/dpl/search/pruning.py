@@ -1,10 +1,10 @@
-"""Our search: train as many prompts as a layer may have, keep those whose loss would hurt most on the validation shots.
+"""Our search: trains the maximum number of prompts in every layer, then keeps those most important for the validation loss.
 
-Give every prompt a gate that multiplies its part of the attention's sum (`fixed_attention`), 1 for a plain prompt, 0 for none.
-The derivative g of the validation loss by the gate is, up to sign, what removing the prompt would change to first order; its
+A gate multiplies each prompt's term in the attention's sum (`fixed_attention`): 1 for a plain prompt, 0 for none. The derivative
+g of the validation loss by the gate is, up to sign and to first order, the change of the loss when the prompt is removed. Its
 square, summed over validation batches, is the prompt's saliency (Molchanov et al., "Importance Estimation for Neural Network
-Pruning", CVPR 2019, there for filters). Prompts of one layer are a set, without order, so a layer keeps its most salient ones
-and its length is how many of them are among the best of the whole model.
+Pruning", CVPR 2019, there for filters; docs/method.md, "Our search"). The prompts of one layer are an unordered set, so a layer
+keeps its most salient ones; its length is the number of its prompts among the best of the whole model.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from dpl.backbones.loading import Backbone
 from dpl.classifier import Classifier
 from dpl.config import SearchConfig
 from dpl.data.task import Task
-from dpl.optimization import descend, make_optimizer
+from dpl.optim.optimizer import descend, make_optimizer
 from dpl.prompts.layout import check_options
 from dpl.prompts.modules import PrunableLayer, PrunablePrompts
-from dpl.search.method import Batch, Scores, SearchMethod, Validation
+from dpl.search.base import Batch, Scores, SearchMethod, Validation
 
 
 class PruningSearch(SearchMethod):
-    """Plain training of the longest layout; the saliency of its prompts is measured after every epoch, the last one counts."""
+    """Trains the longest layout and measures the saliency of its prompts after every epoch; the last measurement decides."""
 
     model: Classifier[PrunablePrompts]
 
@@ -39,12 +39,12 @@ class PruningSearch(SearchMethod):
         self.optimizers = {"prompts": self._prompts}
 
     def step(self, training: Batch, validation: Validation, epoch: int, step: int, where: str) -> dict[str, float]:
-        """A step of the prompts on the training batch."""
+        """Updates the prompts on the training batch."""
         loss = F.cross_entropy(self.model(training[0]), training[1])
         return {"train_loss": descend(loss, self._prompts, self._config.clip_norm, where=where)}
 
     def finish_epoch(self, validation: Validation, epoch: int, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """The validation loss, and by branch each layer's shares of the saliency, largest first."""
+        """Measures the saliency; returns the validation loss and, by branch, each layer's shares in descending order."""
         loss, found = saliency(self.model, list(validation.all(epoch)))
         total = torch.cat(found).sum().clamp(min=torch.finfo(torch.float32).tiny)
         for layer, own in zip(self._layers, found, strict=True):
@@ -52,7 +52,7 @@ class PruningSearch(SearchMethod):
         return {"validation_loss": loss, "saliency": {"image": _sorted(self.model.image), "text": _sorted(self.model.text)}}
 
     def scores(self) -> Scores:
-        """For each option the saliency that it would keep."""
+        """Returns, for each option, the sum of the saliency that it keeps."""
 
         def kept(shares: Sequence[float]) -> list[float]:
             sums = [0.0, *accumulate(shares)]
@@ -62,12 +62,20 @@ class PruningSearch(SearchMethod):
         return image, text
 
     def kept(self, layer: PrunableLayer, length: int) -> Tensor:
-        """The most salient prompts, in the order that they had."""
+        """Returns the most salient prompts, in their original order."""
         return layer.prompts[layer.saliency.argsort(descending=True, stable=True)[:length].sort().values]
 
 
 def saliency(model: Classifier, batches: Sequence[Batch]) -> tuple[float, list[Tensor]]:
-    """The mean loss over `batches`, and for each layer, those of the image first, the saliency of its prompts, (rows,)."""
+    """Measures the saliency of every prompt of `model`.
+
+    Args:
+        model: a classifier with prompts.
+        batches: pixels and labels; at least one batch.
+
+    Returns:
+        The mean loss over `batches`, and the saliency of each layer's prompts, (rows,), the image layers first.
+    """
     layers = [*model.image.layers, *model.text.layers]
     gates = [torch.zeros(len(layer.prompts), device=layer.prompts.device, requires_grad=True) for layer in layers]
     sums, total = [torch.zeros_like(gate) for gate in gates], 0.0

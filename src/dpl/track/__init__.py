@@ -1,7 +1,7 @@
-"""Trackers that a person asks for with --track: they are told a run's losses, settings and results, beside history.jsonl.
+"""Experiment trackers of --track: they log the losses, settings and results of a run, in addition to history.jsonl.
 
-A tracker that fails is left behind, and what a run learns does not depend on any. Steps are counted over both stages; what
-was told is kept in track.json, so that a run that goes on does so in the same place.
+A tracker that fails is dropped, and the run goes on. Trackers do not influence the training. Steps are counted over both stages.
+track.json keeps the state of the tracking, so that a resumed run continues the same record.
 """
 
 import io
@@ -15,22 +15,30 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from dpl.checkpoint import Checkpoint
 from dpl.config import RunConfig
-from dpl.files import read_json, write_json
+from dpl.optim.checkpoint import Checkpoint
+from dpl.optim.stage import read_history
 from dpl.prompts.layout import PromptLayout
-from dpl.stage import Follower, OnStep, read_history
 from dpl.track.kinds import KINDS, Place, Tracker, first_line
 from dpl.track.values import epoch_values, layout_text, result_values, settings_values, step_values
+from dpl.utils.callbacks import Callback, StepCallback
+from dpl.utils.files import read_json, write_json
 
 EVERY = 5
-"""Steps from one that is told to the next. To tell all three trackers of one takes 0.8 ms, and a step of tiny 15 ms."""
+"""Every fifth step is logged. Logging a step to all three trackers takes 0.8 ms, and a step of tiny 15 ms."""
 
 _FILE = "track.json"
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """`DplError` where a tracker's package is not installed, or it would ask for a key."""
+    """Checks that the trackers can be used.
+
+    Args:
+        names: names in `KINDS`.
+
+    Raises:
+        DplError: a tracker's package is not installed, or the tracker would ask for a key.
+    """
     for name in names:
         KINDS[name].check_package()
     for name in names:
@@ -38,30 +46,33 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def forget(run: Path) -> None:
-    """Removes what was tracked of a former run in this folder."""
+    """Removes the files that trackers have written for a former run in this folder."""
     (run / _FILE).unlink(missing_ok=True)
     for name in KINDS:
         shutil.rmtree(run / name, ignore_errors=True)
 
 
-class Tracking(Follower):
-    """The trackers of a run, and the person's own `on_step`, which is told what it would be told without."""
+class Tracking(Callback):
+    """Passes the progress of a run to its trackers and to the caller's `on_step`.
 
-    def __init__(self, run: Path, config: RunConfig, on_step: OnStep | None, say: Callable[[str], None]) -> None:
+    The calls of `on_step` are the same as without trackers.
+    """
+
+    def __init__(self, run: Path, config: RunConfig, on_step: StepCallback | None, say: Callable[[str], None]) -> None:
         self._run, self._config, self._on_step, self._say = run, config, on_step, say
         self._trackers: dict[str, Tracker] = {}
-        self._first = self._done = 0  # steps before this stage, and in all
+        self._first = self._done = 0  # steps before this stage, and steps of all stages
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Inside, the trackers are open; afterwards, however it ends, they have written all that they were told."""
+        """Opens the trackers on entry; on exit, also after an error, they write all that was logged."""
         if not self._config.track:
             yield
             return
         is_new = not (self._run / _FILE).exists()
-        self._state = {"id": uuid4().hex[:8], "stages": {}, "told": []} if is_new else read_json(self._run / _FILE)
+        self._state = {"id": uuid4().hex[:8], "stages": {}} if is_new else read_json(self._run / _FILE)
         self._done = self._steps_done()
-        with _tensorboards_thread_kept_quiet():
+        with _quiet_tensorboard_thread():
             place = Place(self._run, self._state["id"], settings_values(self._config), self._done, is_new)
             self._open(place)
             self._save()
@@ -73,12 +84,12 @@ class Tracking(Follower):
                 self._trackers.clear()
 
     def __call__(self, stage: str, done: int, total: int, losses: Mapping[str, float]) -> None:
-        """Passes it on."""
+        """Calls the caller's `on_step`."""
         if self._on_step:
             self._on_step(stage, done, total, losses)
 
     def begin(self, stage: str, steps: int) -> None:
-        """A stage of so many steps an epoch begins or goes on."""
+        """Records the begin of a stage with `steps` steps per epoch, or continues a stopped one."""
         if self._trackers:
             stages = self._state["stages"]
             if stage not in stages:
@@ -87,39 +98,39 @@ class Tracking(Follower):
             self._first = stages[stage]["first"]
 
     def finish_step(self, stage: str, done: int, values: Mapping[str, float]) -> None:
-        """Tells the losses and learning rates of every fifth step."""
+        """Logs the losses and learning rates of every fifth step (`EVERY`)."""
         self._done = self._first + done
         if self._done % EVERY == 0:
             self._log(step_values(stage, values))
 
     def finish_epoch(self, record: Mapping[str, Any]) -> None:
-        """Tells an epoch's record of history.jsonl, at the step that was its last."""
+        """Logs an epoch's record of history.jsonl, at the last step of the epoch."""
         self._log(epoch_values(record))
 
-    def tell_layout(self, layout: PromptLayout) -> None:
-        """Tells the layout that is trained in, as text; once in a run."""
+    def log_layout(self, layout: PromptLayout) -> None:
+        """Logs the layout as text, once per run."""
         self._log_once("layout", {"layout": layout_text(layout)})
 
-    def tell_result(self, metrics: Mapping[str, Any]) -> None:
-        """Tells the numbers of metrics.json; once in a run."""
+    def log_result(self, metrics: Mapping[str, Any]) -> None:
+        """Logs the numbers of metrics.json, once per run."""
         self._log_once("result", result_values(metrics))
 
     def _open(self, place: Place) -> None:
-        draws = random.getstate()  # of which some of them make names
+        draws = random.getstate()  # some trackers draw names from the global generator
         for name in dict.fromkeys(self._config.track):
             try:
                 with redirect_stdout(io.StringIO()):
-                    self._trackers[name], look = KINDS[name].open(place)
+                    self._trackers[name], view = KINDS[name].open(place)
             except Exception as error:
-                self._leave(name, error)
+                self._drop(name, error)
             else:
-                self._say(f"--track {name}: {look}")
+                self._say(f"--track {name}: {view}")
         random.setstate(draws)
 
     def _log_once(self, what: str, values: dict[str, Any]) -> None:
-        if self._trackers and what not in self._state["told"]:
+        if self._trackers and what not in (logged := self._state.setdefault("logged", [])):
             self._log(values)
-            self._state["told"].append(what)
+            logged.append(what)
             self._save()
 
     def _log(self, values: dict[str, Any]) -> None:
@@ -131,31 +142,31 @@ class Tracking(Follower):
                 call(tracker)
             except Exception as error:
                 del self._trackers[name]
-                self._leave(name, error)
+                self._drop(name, error)
 
-    def _leave(self, name: str, error: Exception) -> None:
+    def _drop(self, name: str, error: Exception) -> None:
         self._say(f"--track {name}: has failed ({first_line(error)}); the run goes on without it")
 
     def _save(self) -> None:
         write_json(self._run / _FILE, self._state)
 
     def _steps_done(self) -> int:
-        """By the checkpoint, which is of the step that the run goes on from."""
+        """Steps done over all stages, as read from the checkpoint."""
         progress = Checkpoint(self._run / "checkpoint").progress()
         if progress and (stage := self._state["stages"].get(progress["stage"])):
             return stage["first"] + progress["epoch"] * stage["steps"] + progress["step"]
         return self._steps_before(progress["stage"] if progress else None)
 
     def _steps_before(self, stage: str | None) -> int:
-        """Those of the stages that are over."""
+        """Steps of the finished stages, except `stage`."""
         epochs = Counter(record["stage"] for record in read_history(self._run))
         over = ((epochs[name], known) for name, known in self._state["stages"].items() if name != stage)
         return max((known["first"] + count * known["steps"] for count, known in over), default=0)
 
 
 @contextmanager
-def _tensorboards_thread_kept_quiet() -> Iterator[None]:
-    """Where the thread that writes TensorBoard's file fails, the next call raises it too: the thread's traceback is left out."""
+def _quiet_tensorboard_thread() -> Iterator[None]:
+    """Hides tracebacks of TensorBoard's writer thread, because the next call of the tracker raises the same error."""
     before = threading.excepthook
 
     def hook(failed: threading.ExceptHookArgs) -> None:

@@ -1,6 +1,6 @@
-"""The trackers that there are: what each needs, and how it is opened through accelerate, which hides their differences.
+"""The available trackers: the requirements of each, and how it is opened through accelerate's common interface.
 
-An `Accelerator` is not made: it would choose devices. All is imported when a run is tracked, and not before.
+No `Accelerator` is made, because it would choose devices. The packages are imported only when a run is tracked.
 """
 
 import os
@@ -15,46 +15,54 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpl.data.paths import shown
-from dpl.errors import DplError
 from dpl.track.values import Plain
+from dpl.utils.errors import DplError
 
 PROJECT = "dpl"
 
 
 class Tracker(Protocol):
-    """What of accelerate's `GeneralTracker` is used here."""
+    """The part of accelerate's `GeneralTracker` that dpl uses."""
 
     def log(self, values: dict[str, Any], step: int | None) -> None:
-        """Numbers and texts of a step."""
+        """Logs numbers and texts of a step."""
 
     def finish(self) -> None:
-        """Writes what is not written yet."""
+        """Writes all pending data."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where, and as what, a run is tracked."""
+    """Folder, identity and state of a tracked run."""
 
     run: Path
     id: str
-    """The run's own, the same when it goes on."""
+    """Identifies the run; a resumed run keeps it."""
     settings: Mapping[str, Plain]
     steps: int
-    """Done before, over all stages."""
+    """Steps done before, over all stages."""
     is_new: bool
-    """Whether nothing was tracked of this run before."""
+    """Whether this run was not tracked before."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A tracker: the package that it needs, what else must be so, and how it is opened; that also says how to look at it."""
+    """A kind of tracker.
+
+    `package` is the package that it needs. `check` raises `DplError` if another requirement is not met. `open` returns the
+    tracker and a command or address to view its records.
+    """
 
     package: str
     check: Callable[[], None]
     open: Callable[[Place], tuple[Tracker, str]]
 
     def check_package(self) -> None:
-        """`DplError` where its package or accelerate is not installed."""
+        """Checks the installation.
+
+        Raises:
+            DplError: the package or accelerate is not installed.
+        """
         missing = [name for name in ("accelerate", self.package) if not _is_there(name)]
         if missing:
             raise DplError(f"--track {self.package}: is not installed; pip install {' '.join(missing)}")
@@ -62,39 +70,39 @@ class Kind:
 
 def _is_there(package: str) -> bool:
     spec = find_spec(package)
-    return spec is not None and spec.origin is not None  # a folder of that name is a package without an origin
+    return spec is not None and spec.origin is not None  # without an origin it is only a folder of that name
 
 
-def _nothing_more() -> None:
-    """Nothing else must be so."""
+def _no_requirements() -> None:
+    """No further requirements."""
 
 
 def _open_tensorboard(place: Place) -> tuple[Tracker, str]:
     from accelerate.tracking import TensorBoardTracker
     from torch.utils.tensorboard.summary import hparams
 
-    # Readers leave out what a stopped run has written of later steps.
+    # purge_step hides the later steps that a stopped run may have written.
     purge = {} if place.is_new else {"purge_step": place.steps + 1}
     tracker = _started(TensorBoardTracker("tensorboard", place.run, **purge))
-    if place.is_new:  # here, not by store_init_configuration, which makes a run of its own of them
-        shown_beside = dict.fromkeys(("result/accuracy", "result/zero_shot_accuracy"), 0.0)
-        for summary in hparams(dict(place.settings), shown_beside):
+    if place.is_new:  # not by store_init_configuration, which would store them as a separate run
+        metrics = dict.fromkeys(("result/accuracy", "result/zero_shot_accuracy"), 0.0)
+        for summary in hparams(dict(place.settings), metrics):
             tracker.tracker.file_writer.add_summary(summary)
         tracker.tracker.flush()
     return tracker, f"tensorboard --logdir {_quoted(place.run / 'tensorboard')}"
 
 
 def _check_wandb() -> None:
-    """`DplError` where wandb would ask for a key, or has one that is none."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # or it reports crashes of its own, even offline
+    """Raises `DplError` if wandb would ask for a key, or its key is malformed."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # otherwise wandb sends its own crash reports, even offline
     import wandb
 
     try:
         mode = wandb.setup(wandb.Settings(silent=True)).settings.mode
-        knows = mode in ("offline", "dryrun", "disabled") or wandb.login(prompt=False, verify=False)
+        usable = mode in ("offline", "dryrun", "disabled") or wandb.login(prompt=False, verify=False)
     except Exception as error:
         raise DplError(f"--track wandb: {first_line(error)}") from None
-    if not knows:
+    if not usable:
         raise DplError("--track wandb: has no key; log in with wandb login, or stay on this machine with WANDB_MODE=offline")
 
 
@@ -102,7 +110,7 @@ def _open_wandb(place: Place) -> tuple[Tracker, str]:
     import wandb
     from accelerate.tracking import WandBTracker
 
-    # No prompts, no output into ours, nothing of the folder that the command was given in; an upload may not hold up the end.
+    # No prompts, no console output, no code or git state of the working directory, and no long wait for uploads at the end.
     settings = wandb.Settings(silent=True, console="off", disable_git=True, disable_code=True, init_timeout=30, finish_timeout=60)
     about = {"name": place.run.name, "id": place.id, "resume": "allow", "config": dict(place.settings)}
     tracker = _started(WandBTracker(PROJECT, dir=str(place.run), settings=settings, **about))
@@ -118,13 +126,13 @@ def _open_trackio(place: Place) -> tuple[Tracker, str]:
 
         about = {"name": place.run.name, "resume": "allow", "config": dict(place.settings)}
         tracker = _started(TrackioTracker(PROJECT, embed=False, auto_log_cpu=False, auto_log_gpu=False, **about))
-        # Not the run's own, after which trackio would finish it again as the program ends.
+        # Not the tracker's own `finish`: after it trackio would finish the run again at exit.
         tracker.finish = import_module("trackio").finish
     return tracker, f"TRACKIO_DIR={_quoted(folder)} trackio show --project {PROJECT}"
 
 
 def _forget_other_folder(folder: Path) -> None:
-    """trackio takes its folder from the environment as it is imported: for another one it is imported again."""
+    """Unloads trackio if it was imported for another folder; it reads its folder from the environment on import."""
     there = sys.modules.get("trackio.utils")
     if there is not None and folder != there.TRACKIO_DIR:
         for name in [name for name in sys.modules if name.split(".")[0] == "trackio"]:
@@ -134,7 +142,7 @@ def _forget_other_folder(folder: Path) -> None:
 def _started(tracker: Any) -> Any:
     from accelerate.state import PartialState
 
-    PartialState(cpu=True)  # accelerate's log wants to know of processes; this looks for no device
+    PartialState(cpu=True)  # accelerate's logging needs the process state; cpu=True avoids a search for devices
     tracker.start()
     return tracker
 
@@ -162,12 +170,12 @@ def _quoted(path: Path) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of a library says, on one line."""
+    """Returns the first line of an error's message, or the name of its type if it has none."""
     return shown((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 KINDS: Mapping[str, Kind] = {
-    "tensorboard": Kind("tensorboard", _nothing_more, _open_tensorboard),
+    "tensorboard": Kind("tensorboard", _no_requirements, _open_tensorboard),
     "wandb": Kind("wandb", _check_wandb, _open_wandb),
-    "trackio": Kind("trackio", _nothing_more, _open_trackio),
+    "trackio": Kind("trackio", _no_requirements, _open_trackio),
 }

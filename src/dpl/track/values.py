@@ -1,33 +1,36 @@
-"""What trackers are told: the plain values in settings, in an epoch's record and in metrics.json, by names of two parts."""
+"""Values for trackers: the plain values of settings, epoch records and metrics.json, with names such as train/loss."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from dpl.config import RunConfig
-from dpl.nested import flat
 from dpl.prompts.layout import PromptLayout
 from dpl.runs import plain_settings
+from dpl.utils.nested import flat
 
 Plain = bool | int | float | str
-_NO_SETTINGS = ("out", "overwrite", "track")  # where the run is and how it is watched, not what it is
-_NO_RESULTS = ("shots", "seed")  # of metrics.json, but settings
+_NO_SETTINGS = ("out", "overwrite", "track")  # folder and trackers, which do not affect the result
+_NO_RESULTS = ("shots", "seed")  # entries of metrics.json that are settings
 
 
 def settings_values(config: RunConfig) -> dict[str, Plain]:
-    """The settings as --help names them, such as train.lr; several values are one text, and none is "none"."""
+    """Returns the settings by their names in --help, such as train.lr.
+
+    Several values are joined to one text; None becomes "none".
+    """
     plain = {name: value for name, value in plain_settings(config).items() if name not in _NO_SETTINGS}
     return {name.replace("_", "-"): _plain(value) for name, value in flat(plain).items()}
 
 
 def step_values(stage: str, losses: Mapping[str, float]) -> dict[str, float]:
-    """The losses and learning rates of a step, such as train/loss."""
+    """Returns the losses and learning rates of a step, by names such as train/loss."""
     return {f"{stage}/{name}": value for name, value in losses.items()}
 
 
 def epoch_values(record: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a record of history.jsonl, such as train_epoch/loss and search_epoch/dominants_text.
+    """Returns the numbers of a record of history.jsonl, by names such as train_epoch/loss and search_epoch/dominants_text.
 
-    Of a layout it is the prompt tokens, in all and of each branch; alphas and saliencies, which are matrices, stay out.
+    A layout becomes its numbers of prompt tokens, in total and per branch. Alphas and saliencies are matrices and are left out.
     """
     values = {name: value for name, value in record.items() if name not in ("stage", "layout")}
     if "layout" in record:
@@ -37,7 +40,7 @@ def epoch_values(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def result_values(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of metrics.json that are not of one class, such as result/accuracy and result/accuracy_low."""
+    """Returns the numbers of metrics.json, except those of single classes, by names such as result/accuracy_low."""
     values = {name: value for name, value in metrics.items() if name not in _NO_RESULTS}
     for name in [name for name in metrics if name.endswith("_interval")]:
         low, high = values.pop(name)
@@ -52,7 +55,7 @@ def result_values(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def layout_text(layout: PromptLayout) -> str:
-    """Both branches' context lengths, a line each with the first layer first; two spaces break a line in Markdown."""
+    """Formats a layout: a line per branch with the context lengths from the first layer on. Two spaces break a Markdown line."""
     lines = (f"{branch}: {' '.join(map(str, lengths))}" for branch, lengths in (("image", layout.image), ("text", layout.text)))
     return "  \n".join(lines)
 

@@ -52,7 +52,7 @@ def record(task: str, shots: int, seed: int, arm: str, accuracy: float, loss: fl
     steps = STEPS.get(arm, 200)
     return {
         "task": task, "shots": shots, "seed": seed, "arm": arm, "accuracy": accuracy, "validation_loss": loss,
-        "ungated_accuracy": accuracy - 0.01 * (arm == OURS), "validation_accuracy": accuracy,
+        "unscaled_accuracy": accuracy - 0.01 * (arm == OURS), "validation_accuracy": accuracy,
         "layout": layout_of(task, seed, arm), "steps": steps, "images": 16 * steps,
         "seconds": {"search": 1.0 if arm == OURS else 0.0, "train": steps / 50}, "commit": "abc1234",
     }  # fmt: skip

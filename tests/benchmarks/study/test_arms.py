@@ -23,8 +23,11 @@ from benchmarks.study.arms import (
     train,
 )
 from benchmarks.study.records import Cell, append, read_records
-from dpl.errors import DplError
-from dpl.search.method import Validation
+from dpl.search.base import Validation
+from dpl.utils.errors import DplError
+from tests.cases import quick_and_slow
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +62,11 @@ def test_random_layouts_are_many_of_one_budget_and_always_the_same():
 @pytest.mark.parametrize(
     ("arm", "image", "text", "passes"),
     [
+        ("uniform-image-4", (4, 4), (0, 0), 24),
+        ("half-both-4", (4, 0), (4, 0), 24),
         ("zero-shot", (0, 0), (0, 0), 0),
         ("uniform-both-2", (2, 2), (2, 2), 24),
-        ("uniform-image-4", (4, 4), (0, 0), 24),
         ("uniform-text-1", (0, 0), (1, 1), 24),
-        ("half-both-4", (4, 0), (4, 0), 24),
         ("longer-both-6", (6, 6), (6, 6), 36),
         ("search:uniform", (6, 6), (6, 6), 24 + 2 * 24),
     ],
@@ -74,7 +77,10 @@ def test_arms_of_known_layout(trial: Trial, arm: str, image, text, passes: int):
 
 
 @pytest.mark.parametrize(
-    "arm", ["search", "search:fresh", "search:mixture", "search:mixture-sharpened", "search:halves-fresh", "paper", "random-20"]
+    "arm",
+    quick_and_slow(
+        ["search"], ["search:fresh", "search:mixture", "search:mixture-sharpened", "search:halves-fresh", "paper", "random-20"]
+    ),
 )
 def test_arms_that_find_or_draw_their_layout(trial: Trial, arm: str):
     outcome = outcome_of(trial, arm)

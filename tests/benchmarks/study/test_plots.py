@@ -9,6 +9,8 @@ from benchmarks.study import plots
 from benchmarks.study.statistics import OURS, PAPER, MissingArms, Record
 from tests.benchmarks.study.simulated import EFFECTS, simulate
 
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
+
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:

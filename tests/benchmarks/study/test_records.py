@@ -28,3 +28,8 @@ def test_a_result_measured_again_counts_once_and_the_last_time(tmp_path):
     append(record("fog", 1, accuracy=0.5), tmp_path)
     append(record("fog", 1, accuracy=0.7), tmp_path)
     assert [own["accuracy"] for own in read_records(tmp_path)] == [0.7]
+
+
+def test_the_prompt_scale_of_earlier_records_is_read_under_its_former_name(tmp_path):
+    append(record("fog", 1) | {"gate": 0.5, "ungated_accuracy": 0.4}, tmp_path)
+    assert read_records(tmp_path) == [record("fog", 1) | {"prompt_scale": 0.5, "unscaled_accuracy": 0.4}]

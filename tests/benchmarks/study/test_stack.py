@@ -14,10 +14,13 @@ from benchmarks.study.stack import Stack, StackedLayer, StackedMixture, mean_los
 from dpl.classifier import Classifier
 from dpl.data.fewshot import FewShot
 from dpl.data.task import Task
-from dpl.errors import DplError
-from dpl.methods.dpl import Dpl, DplDesign
+from dpl.methods.dpl import Dpl, DplConfig
 from dpl.prompts.layout import PromptLayout
 from dpl.search.mixture import bilevel_step
+from dpl.utils.errors import DplError
+from tests.cases import quick_and_slow
+
+pytestmark = pytest.mark.slow  # nothing of dpl itself is tested here
 
 # The checkpoint has two layers in each branch: other lengths for every run, none in a layer of one, none in a branch of another.
 LAYOUTS = [PromptLayout((3, 0), (1, 4)), PromptLayout((2, 2), (2, 2)), PromptLayout((0, 0), (0, 3)), PromptLayout((1, 5), (0, 0))]
@@ -42,12 +45,14 @@ def draws(task: Task) -> list[tuple[FewShot, int]]:
 
 def models_of(backbone: dpl.Backbone, task: Task, draws: list[tuple[FewShot, int]]) -> list[Dpl]:
     names, templates = task.class_names, task.templates
-    return [Dpl(backbone, names, templates, DplDesign(own), seed) for own, (_, seed) in zip(LAYOUTS, draws, strict=True)]
+    return [Dpl(backbone, names, templates, DplConfig(own), seed) for own, (_, seed) in zip(LAYOUTS, draws, strict=True)]
 
 
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "sgd", "clip_norm": 0.0, "lr": 0.5}, {"clip_norm": 0.05}], ids=str)
+@pytest.mark.parametrize(
+    "changes", quick_and_slow([{}], [{"optimizer": "sgd", "clip_norm": 0.0, "lr": 0.5}, {"clip_norm": 0.05}]), ids=str
+)
 def test_every_run_of_a_stack_learns_what_it_learns_alone(backbone, task, draws, changes):
-    config = replace(dpl.TrainConfig(epochs=3, batch_size=5, warmup_epochs=1, gates=(1.0,)), **changes)
+    config = replace(dpl.TrainConfig(epochs=3, batch_size=5, warmup_epochs=1, prompt_scales=(1.0,)), **changes)
     models, fresh = models_of(backbone, task, draws), models_of(backbone, task, draws)
     train_stacked(models, task, draws, config)
     for layout, (shots, seed), model, start in zip(LAYOUTS, draws, models, fresh, strict=True):
@@ -59,7 +64,7 @@ def test_every_run_of_a_stack_learns_what_it_learns_alone(backbone, task, draws,
 
 def test_a_stack_without_prompts_has_nothing_to_learn(backbone, task, draws):
     none = PromptLayout((0, 0), (0, 0))
-    model = Dpl(backbone, task.class_names, task.templates, DplDesign(none), 1)
+    model = Dpl(backbone, task.class_names, task.templates, DplConfig(none), 1)
     train_stacked([model], task, draws[:1], dpl.TrainConfig(epochs=1))
     assert not model.layout.tokens
 
@@ -114,12 +119,17 @@ def test_the_released_search_of_a_stack_is_that_of_each_by_the_products_step(bac
         model = released._model(backbone, task, seed)
         layers = [*model.image.layers, *model.text.layers]
         on_alphas = torch.optim.Adam([layer.alphas for layer in layers], lr=0.2, betas=(0.5, 0.999))
-        on_prompts = dpl.optimization.make_optimizer(released.CONFIG, [layer.prompts for layer in layers])
-        batches = dpl.data.batches.TrainingBatches(shots.train, backbone, task.augmentation, released.CONFIG, seed, "search")
+        on_prompts = dpl.optim.optimizer.make_optimizer(released.CONFIG, [layer.prompts for layer in layers])
+        batches = dpl.data.pixels.batches.TrainingBatches(
+            shots.train, backbone, task.augmentation, released.CONFIG, seed, "search"
+        )
         first = shots.val[: CONFIG.validation_batch_size]
-        validation = dpl.data.transforms.decode(first, backbone.image_size), torch.tensor([item.label for item in first])
+        validation = (
+            dpl.data.pixels.transforms.decode(first, backbone.preprocessing),
+            torch.tensor([item.label for item in first]),
+        )
         for epoch in range(3):
-            dpl.optimization.set_learning_rate(on_prompts, dpl.optimization.learning_rate(released.CONFIG, epoch))
+            dpl.optim.optimizer.set_learning_rate(on_prompts, dpl.optim.optimizer.learning_rate(released.CONFIG, epoch))
             for _, pixels, labels in batches.epoch(epoch):
                 bilevel_step(model, on_alphas, on_prompts, validation, (pixels, labels), 0.0)
         torch.testing.assert_close(torch.tensor(image), model.image.alphas, rtol=1e-3, atol=1e-4)

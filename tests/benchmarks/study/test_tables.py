@@ -48,8 +48,8 @@ def test_pairs_of_arms_are_compared_on_all_tasks_and_on_those_that_chose_nothing
     assert f"| {OURS}:budget-4 | uniform-both-4 | 16 | +5.2 ± 0.0 | +5.2 |  |  | 1 | 2 |" in alone
 
 
-def test_the_gate_is_measured_at_all_shots(records: list[Record]):
-    lines = [line.strip("| ").split(" | ") for line in tables.gates(records).splitlines()[4:]]
+def test_the_prompt_scale_is_measured_at_all_shots(records: list[Record]):
+    lines = [line.strip("| ").split(" | ") for line in tables.prompt_scales(records).splitlines()[4:]]
     assert [line[:2] for line in lines] == [[shots, arm] for shots in ("1", "4", "16") for arm in (EQUAL_BUDGET, PAPER, OURS)]
     assert [line[2] for line in lines[:3]] == ["+0.00 ± 0.00", "+0.00 ± 0.00", "+1.00 ± 0.00"]
     assert [cell[:4] for cell in lines[-1][4:6]] == ["+21.", "+20."]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpl.reports.html import write_report
+from dpl.reports.web.html import write_report
 from tests.browser import Tab
 from tests.reports.made_up import write_run
 from tests.reports.page import Page, history
@@ -32,7 +32,7 @@ def heat(tab: Tab, branch: str) -> list[tuple[float, bool]]:
 
 def expected(report: Path, branch: str, epoch: int) -> list[tuple[float, bool]]:
     """The same of the embedded history; epochs count from 1."""
-    of = history(Page(report.read_text()))[branch]
+    of = history(Page(report.read_text(encoding="utf-8")))[branch]
     return [(value / 10, cell == "1") for value, cell in zip(of["values"][epoch - 1], of["outlined"][epoch - 1], strict=True)]
 
 

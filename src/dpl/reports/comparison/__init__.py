@@ -1,19 +1,24 @@
-"""What runs of several methods say together: tables in four formats, and pictures."""
+"""Comparison of several methods over shots and seeds: tables in four formats, and pictures."""
 
 import json
 from pathlib import Path
 
-from dpl.files import write_bytes, write_json, write_text
-from dpl.reports.comparison.table import Comparison, Interval, Result, Row, describe, interval
+from dpl.reports.comparison.table import Comparison, Result, Row, describe
+from dpl.utils.files import write_bytes, write_json, write_text
 
-__all__ = ["JSON_NAME", "Comparison", "Interval", "Result", "Row", "describe", "interval", "write_comparison"]
+__all__ = ["JSON_NAME", "Comparison", "Result", "Row", "describe", "write_comparison"]
 
 JSON_NAME = "compare.json"
 
 
 def write_comparison(out: Path, comparison: Comparison) -> None:
-    """Writes compare.json, .md, .csv and .tex, and, of results, .svg and .png, to the folder `out`; each whole."""
-    # Also where there is no result yet: what the import takes is then no run's memory.
+    """Writes compare.json, .md, .csv and .tex, and compare.svg and .png if there are results, each atomically.
+
+    Args:
+        out: the folder, which must exist.
+        comparison: the comparison.
+    """
+    # Imported even without results, so that the memory of the import is not measured as a run's.
     from dpl.reports.comparison.figure import pictures
     from dpl.reports.comparison.text import to_csv, to_dict, to_latex, to_markdown
 

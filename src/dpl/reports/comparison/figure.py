@@ -1,4 +1,4 @@
-"""The picture of a comparison: accuracy over shots, or, of a single number of shots, a dot for every method.
+"""Picture of a comparison: accuracy over shots, or a dot per method if there is a single number of shots.
 
 The same results give the same bytes.
 """
@@ -7,7 +7,6 @@ import io
 import warnings
 from collections.abc import Sequence
 
-import matplotlib
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,16 +18,23 @@ from dpl.reports.comparison.table import Comparison, Row
 from dpl.reports.style import COLOURS, DASHES, GREY, MARKERS, STYLE
 
 _LOOK = STYLE | {"font.size": 9}
-_HIGH = 12  # points that a label takes
+_HIGH = 12  # height of a label in points
 
 
 def pictures(comparison: Comparison) -> dict[str, bytes]:
-    """SVG and PNG (200 dots per inch) by ending; there must be a result."""
+    """Draws a comparison that has results.
+
+    Args:
+        comparison: the comparison, with at least one result.
+
+    Returns:
+        The files by ending: "svg" and "png" (200 dots per inch).
+    """
     with matplotlib.style.context(["default", _LOOK]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a label in a script that the font lacks: boxes
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # characters that the font lacks become boxes
         figure = _over_shots(comparison) if len(comparison.tables) > 1 else _dots(comparison)
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # the layout is found; to find it again for each file would take most of the time
+        figure.set_layout_engine("none")  # reuses the layout; computing it for each file would take most of the time
         files = {}
         for ending, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             file = io.BytesIO()
@@ -59,7 +65,7 @@ def _over_shots(comparison: Comparison) -> Figure:
         found = {shots: row for shots, rows in tables.items() for row in rows if row.label == label}
         if not found:
             continue
-        # Side by side, so that no interval hides another.
+        # Shifts the methods sideways, so that no interval hides another.
         x = np.array(list(found)) * 2 ** (0.035 * (index - (count - 1) / 2) * min(1, 8 / count))
         y = [100 * row.accuracy.mean for row in found.values()]
         colour = _colour(index)
@@ -92,7 +98,7 @@ def _over_shots(comparison: Comparison) -> Figure:
 
 
 def _label_ends(figure: Figure, one: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """The names at the right of the lines' ends, moved apart where they would overlap."""
+    """Writes the names right of the ends of the lines, moved apart if they would overlap."""
     figure.draw_without_rendering()
     points = 72 / figure.dpi
     bottom, top = (edge * points for edge in (one.bbox.y0, one.bbox.y1))
@@ -114,9 +120,18 @@ def _label_ends(figure: Figure, one: Axes, ends: Sequence[tuple[float, float, st
 
 
 def apart(wanted: Sequence[float], least: float, low: float, high: float) -> list[float]:
-    """Ascending places at least `least` apart, near the ascending `wanted`, between `low` and `high` if they fit there.
+    """Moves positions apart so that neighbours keep a distance.
 
-    Neighbours that collide form a block around the mean of their wishes (pool adjacent violators).
+    Colliding neighbours form a block around the mean of their wanted positions (pool adjacent violators).
+
+    Args:
+        wanted: the wanted positions, ascending.
+        least: the smallest distance between neighbours.
+        low: the lower end of the range.
+        high: the upper end of the range.
+
+    Returns:
+        Ascending positions near `wanted`, between `low` and `high` if they fit, otherwise from `low` on.
     """
     blocks: list[list[float]] = []  # sum of wished starts, members
     for index, place in enumerate(wanted):
@@ -131,7 +146,12 @@ def apart(wanted: Sequence[float], least: float, low: float, high: float) -> lis
 
 
 def shorten(label: str, most: int = 34) -> str:
-    """A label that leaves room for the picture."""
+    """Shortens a label by cutting its end.
+
+    Args:
+        label: the label.
+        most: largest number of characters.
+    """
     return label if len(label) <= most else f"{label[: most - 1]}…"
 
 
@@ -159,24 +179,25 @@ def _colour(index: int) -> str:
 
 
 def _ink(colour: str) -> tuple[float, ...]:
-    """A third darker, for words."""
+    """Darkens a colour by a third, for text."""
     return tuple(0.67 * part for part in to_rgb(colour))
 
 
 def _marker(index: int) -> str:
-    return MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]  # the same colour again has another one
+    # Shifted, so that methods of the same colour have different markers.
+    return MARKERS[(index + index // len(MARKERS)) % len(MARKERS)]
 
 
 def _halves(rows: Sequence[Row]) -> list[float]:
-    """Half widths in percent; none is NaN, which matplotlib does not draw."""
+    """Returns half widths in percent; NaN, which matplotlib does not draw, if a row has none."""
     return [np.nan if row.accuracy.half is None else 100 * row.accuracy.half for row in rows]
 
 
 def _limits(comparison: Comparison) -> tuple[float, float]:
-    """What shows every mean, and of the intervals what lies between 0 and 100 %."""
+    """Returns axis limits in percent that show every mean and the part of the intervals between 0 and 100 %."""
     all_rows = [row for rows in comparison.tables.values() for row in rows]
     means = np.array([100 * row.accuracy.mean for row in all_rows])
     halves = np.nan_to_num(_halves(all_rows))
     low, high = max(0.0, (means - halves).min()), min(100.0, (means + halves).max())
-    room = max(0.05 * (high - low), 0.5)
-    return low - room, high + room
+    margin = max(0.05 * (high - low), 0.5)
+    return low - margin, high + margin

@@ -1,37 +1,21 @@
-"""The numbers of a comparison: means over seeds and their intervals, and differences to the reference seed by seed."""
+"""Numbers of a comparison: means over seeds with intervals, and differences to the reference, paired by seed."""
 
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
+import torch
 
 from dpl.backbones.loading import Backbone
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean of `count` values and the half width of its t-based 95 % interval; None of a single value."""
-
-    mean: float
-    half: float | None
-    count: int
-
-
-def interval(values: Sequence[float]) -> Interval:
-    """Of the mean of at least one independent value: t(0.975, n - 1) s / sqrt(n), s the standard deviation of the values."""
-    count = len(values)
-    half = float(t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5) if count > 1 else None
-    return Interval(float(np.mean(values)), half, count)
+from dpl.utils.statistics import Interval, mean_interval
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has reached; accuracies 0-1 on the test images, seconds and bytes of learning."""
+    """Result of one run: accuracies (0-1) on the test images, seconds and peak memory of learning."""
 
     label: str
     method: str
@@ -47,9 +31,9 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """A method with so many shots: mean accuracy (0-1) and difference to the reference over seeds, mean costs.
+    """A method at one number of shots: mean accuracy (0-1), difference to the reference, and costs, as means over seeds.
 
-    The difference, of the seeds that both have, is None for the reference itself and where no seed has both.
+    The difference is paired over the seeds that both have. It is None for the reference itself, and if no seed has both.
     """
 
     label: str
@@ -62,7 +46,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was asked, and the results until now, in the order of the plan."""
+    """Planned runs (`labels` x `shots` x `seeds`) and the results so far, in the order of the plan."""
 
     task: str
     data: str
@@ -75,7 +59,7 @@ class Comparison:
     results: tuple[Result, ...] = ()
 
     def with_result(self, result: Result) -> "Comparison":
-        """And one more."""
+        """Returns a copy with `result` added."""
         return replace(self, results=tuple(sorted((*self.results, result), key=self._place)))
 
     def _place(self, result: Result) -> tuple[int, int, int]:
@@ -83,12 +67,12 @@ class Comparison:
 
     @property
     def planned(self) -> int:
-        """How many runs there are to be."""
+        """Number of planned runs."""
         return len(self.labels) * len(self.shots) * len(self.seeds)
 
     @cached_property
     def tables(self) -> dict[int, list[Row]]:
-        """By shots, the rows of the methods that have results, in their order; no table without any."""
+        """The rows of the methods with results, in the order of `labels`, for each number of shots with results."""
         tables = {shots: [row for label in self.labels if (row := self._row(label, shots))] for shots in self.shots}
         return {shots: rows for shots, rows in tables.items() if rows}
 
@@ -100,8 +84,8 @@ class Comparison:
         memory = [one.peak_memory_bytes for one in own.values() if one.peak_memory_bytes is not None]
         return Row(
             label=label,
-            accuracy=interval([one.accuracy for one in own.values()]),
-            difference=interval(differences) if differences and label != self.reference else None,
+            accuracy=mean_interval([one.accuracy for one in own.values()]),
+            difference=mean_interval(differences) if differences and label != self.reference else None,
             trainable_parameters=float(np.mean([one.trainable_parameters for one in own.values()])),
             seconds=float(np.mean([one.seconds for one in own.values()])),
             peak_memory_bytes=float(np.mean(memory)) if memory else None,
@@ -112,13 +96,26 @@ class Comparison:
 
 
 def describe(command: str, backbone: Backbone, classes: int, test_images: int, template: str) -> dict[str, Any]:
-    """What compare.json says beside numbers and settings."""
+    """Returns the provenance for compare.json: command, data sizes, template, backbone, device and versions.
+
+    Args:
+        command: the command line.
+        backbone: the loaded backbone.
+        classes: number of classes.
+        test_images: number of test images.
+        template: the prompt template.
+    """
     return {
         "command": command,
         "classes": classes,
         "test_images": test_images,
         "template": template,
-        "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint, "precision": backbone.precision},
+        "backbone": {
+            "name": backbone.name,
+            "commit": backbone.commit,
+            "fingerprint": backbone.fingerprint,
+            "precision": backbone.precision,
+        },
         "device": _device(backbone),
         "versions": {
             "dpl": version("differentiable-prompt-learning"),
@@ -129,6 +126,4 @@ def describe(command: str, backbone: Backbone, classes: int, test_images: int, t
 
 
 def _device(backbone: Backbone) -> str:
-    import torch
-
     return torch.cuda.get_device_name(backbone.device) if backbone.device.type == "cuda" else str(backbone.device)

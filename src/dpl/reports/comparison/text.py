@@ -1,4 +1,4 @@
-"""A comparison as JSON, Markdown, CSV and LaTeX."""
+"""Formats a comparison as JSON, Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -8,7 +8,8 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from dpl.data.paths import shown
-from dpl.reports.comparison.table import Comparison, Interval, Result, Row
+from dpl.reports.comparison.table import Comparison, Result, Row
+from dpl.utils.statistics import Interval
 
 HEAD = ("method", "accuracy", "difference", "seeds", "parameters", "seconds", "memory")
 NOTHING = "–"
@@ -32,13 +33,30 @@ _LATEX = {
 
 
 def percent(value: Interval, sign: str = "") -> str:
-    """In percent or points: "61.2 ± 1.3"; of a single seed the value alone. `sign` "+" shows it of positive ones too."""
+    """Formats a mean and its half width in percent or points; a single seed has no half width.
+
+    Args:
+        value: the interval, 0-1.
+        sign: "+" to write the sign of positive values too.
+
+    Example:
+
+        >>> percent(Interval(0.612, 0.0131, 3)), percent(Interval(0.02, None, 1), "+")
+        ('61.2 ± 1.3', '+2.0')
+    """
     mean = f"{100 * value.mean:{sign}.1f}"
     return mean if value.half is None else f"{mean} ± {100 * value.half:.1f}"
 
 
 def cells(row: Row) -> tuple[str, ...]:
-    """A row as people read it, in the order of `HEAD`: percent and points, seconds, MiB."""
+    """Formats a row in the order of `HEAD`.
+
+    Args:
+        row: a method at one number of shots.
+
+    Returns:
+        Name, accuracy in percent, difference in points, seeds, parameters, time in seconds, memory in MiB.
+    """
     memory = NOTHING if row.peak_memory_bytes is None else f"{row.peak_memory_bytes / 2**20:,.0f} MiB"
     difference = NOTHING if row.difference is None else percent(row.difference, "+")
     seeds = "1, no interval" if row.accuracy.count == 1 else str(row.accuracy.count)
@@ -47,7 +65,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def explanation(comparison: Comparison) -> tuple[str, ...]:
-    """What the numbers are, a sentence each."""
+    """Explains the numbers of the tables, a sentence each."""
     return (
         f"Accuracy: percent of the {comparison.about['test_images']} test images of {comparison.task}, mean over the seeds.",
         f"Difference: points of accuracy, the method minus {comparison.reference}, paired: seed by seed on the same shots.",
@@ -55,13 +73,13 @@ def explanation(comparison: Comparison) -> tuple[str, ...]:
         " standard errors that scripts of the field print. A single seed has no interval.",
         "Parameters, seconds and memory: means over the seeds. Seconds and memory are those of learning, without evaluation;"
         " memory is the peak of the tensors on a GPU, else that of the whole process, with Python and the backbone in it.",
-        f"Settings: every method in {PRESETS[comparison.preset]} (--preset {comparison.preset}), but for what stands behind a"
-        " method's name.",
+        f"Settings: every method in {PRESETS[comparison.preset]} (--preset {comparison.preset}), except the settings that follow"
+        " a method's name.",
     )
 
 
 def to_dict(comparison: Comparison) -> dict[str, Any]:
-    """compare.json: accuracies and differences 0-1, not rounded."""
+    """Returns the content of compare.json; accuracies and differences are 0-1, not rounded."""
     about = dict(comparison.about)
     asked = ("task", "data", "labels", "shots", "seeds", "reference", "preset")
     return {
@@ -77,7 +95,7 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """A line per run."""
+    """Returns the content of compare.csv: a line per run."""
     names = ["task", "preset", *(entry.name for entry in fields(Result))]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -88,11 +106,11 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """compare.md."""
+    """Returns the content of compare.md."""
     about = comparison.about
     lines = [f"# Methods on {markdown(comparison.task)}", ""]
     if len(comparison.results) < comparison.planned:
-        lines += [f"{len(comparison.results)} of {comparison.planned} runs are done; the same command goes on.", ""]
+        lines += [f"{len(comparison.results)} of {comparison.planned} runs are done; the same command does the others.", ""]
     for shots, rows in comparison.tables.items():
         lines += [f"## {_shots(shots)}", "", f"| {' | '.join(HEAD)} |", "|---|" + "---:|" * (len(HEAD) - 1)]
         lines += [f"| {' | '.join(map(markdown, cells(row)))} |" for row in rows] + [""]
@@ -107,7 +125,10 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def to_latex(comparison: Comparison) -> str:
-    """compare.tex: a table of accuracies and one of differences, a column for every shots; needs the package booktabs."""
+    """Returns the content of compare.tex: a table of accuracies and, with several methods, one of differences.
+
+    Each table has a column per number of shots. The tables need the LaTeX package booktabs.
+    """
     of = f"on the {comparison.about['test_images']} test images of {latex(comparison.task)}"
     seeds = f"seed{'s' * (len(comparison.seeds) > 1)} {', '.join(map(str, comparison.seeds))}"
     preset = f"every method in {PRESETS[comparison.preset]}"
@@ -144,11 +165,11 @@ def _shots(shots: int) -> str:
 
 
 def markdown(text: str) -> str:
-    """`text` on one line, its characters that mean something in Markdown escaped."""
+    """Returns `text` on one line with the special characters of Markdown escaped."""
     return _MARKDOWN.sub(r"\\\1", shown(text))
 
 
 def latex(text: str) -> str:
-    """`text` on one line, its characters that mean something in LaTeX escaped."""
+    """Returns `text` on one line with the special characters of LaTeX escaped."""
     escaped = "".join(_LATEX.get(character, character) for character in shown(text))
-    return re.sub("-(?=-)", "-{}", escaped)  # two hyphens would be a dash
+    return re.sub("-(?=-)", "-{}", escaped)  # LaTeX would join two hyphens to a dash

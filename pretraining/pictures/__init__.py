@@ -1,0 +1,1 @@
+"""How the embedded backbone `pictures` is pretrained: corpus, captions, augmentation, training, scores."""

@@ -1,0 +1,1 @@
+"""The command line: commands, arguments, and what the terminal shows."""

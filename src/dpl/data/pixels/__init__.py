@@ -1,0 +1,1 @@
+"""Images as pixels: decoding, resampling, transforms, batches."""

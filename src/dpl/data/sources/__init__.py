@@ -1,0 +1,1 @@
+"""Sources of tasks: folders, tables, the hub, the catalogue, and synthetic tasks."""

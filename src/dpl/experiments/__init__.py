@@ -1,0 +1,1 @@
+"""Grids of runs: comparisons, and the protocols of the field."""

@@ -1,0 +1,1 @@
+"""The HTML report of one run, a module per block."""

@@ -1,0 +1,1 @@
+"""Schemas of the files in a run folder: pydantic models, and their readers."""

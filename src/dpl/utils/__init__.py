@@ -1,0 +1,1 @@
+"""Errors, atomic files, named random generators, memory, and text."""
